@@ -1,0 +1,185 @@
+"""The schema: every key, its type, its default, and the values it may take.
+
+These dataclasses are the one source of types. Hydra checks names and types against them while composing;
+``metadata`` holds what Hydra cannot express: ``choices`` and open intervals ``above``/``below``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+SCALINGS = ("individual", "auto", "constant", "fourier")
+
+
+def _choice(default: Any, *choices: str) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+def _number(default: Any, above: float | None = None, below: float | None = None) -> Any:
+    return field(default=default, metadata={"above": above, "below": below})
+
+
+@dataclass
+class ModelConf:
+    """The physics.
+
+    ``start``, ``fixed``: value by parameter name; ``bounds``: [lower, upper] by parameter name. ``file``: Python
+    file with a function called ``name`` that returns your own model (docs/own_model.md).
+    """
+
+    _target_: str = "homodyne.models.get_model"
+    name: str = MISSING
+    file: str | None = None
+    convention: str = _choice("physical", "physical", "homodyne-2")
+    scaling: str = _choice("individual", *SCALINGS)
+    start: dict[str, float] = field(default_factory=dict)
+    fixed: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class FileDatasetConf:
+    """A file and what is selected from it.
+
+    ``q`` [1/angstrom]; ``gap_angstrom`` [angstrom]; ``dt`` [s], only where the file lacks it, unless
+    ``dt_s_override``; ``phi``: angles and [lo, hi] ranges [deg]; ``frames``: [first, last], inclusive, from 1;
+    ``sigma``: a number, one per angle, or null for the file's, else estimated; ``phi_tolerance``,
+    ``angle_tolerance`` [deg].
+    """
+
+    _target_: str = "homodyne.data.Dataset.open"
+    path: str = MISSING
+    engine: str | None = _choice(None, "apsu", "aps_legacy", "netcdf", "npz", "zarr")
+    q: float | None = _number(None, above=0.0)
+    q_tolerance: float = _number(0.05, above=0.0)
+    gap_angstrom: float | None = _number(None, above=0.0)
+    dt: float | None = _number(None, above=0.0)
+    dt_s_override: bool = False
+    phi: list[Any] | None = None
+    phi_tolerance: float = _number(1.0, above=0.0)
+    frames: list[int] | None = None
+    min_lag: int = _number(1, above=0)
+    sigma: Any = None
+    angle_merge: str | None = _choice(None, "average", "drop")
+    angle_tolerance: float = _number(1.0, above=0.0)
+
+
+@dataclass
+class SyntheticDatasetConf:
+    """Simulated data with known truth; units as above. ``theta`` replaces default parameter values by name."""
+
+    _target_: str = "homodyne.simulate.synthetic_dataset"
+    model: str = _choice("laminar_flow", "static", "laminar_flow")
+    convention: str = _choice("physical", "physical", "homodyne-2")
+    theta: dict[str, float] = field(default_factory=dict)
+    n_phi: int = _number(10, above=0)
+    n_t: int = _number(200, above=2)
+    dt: float = _number(0.1, above=0.0)
+    q: float = _number(0.0054, above=0.0)
+    gap_angstrom: float = _number(2.0e6, above=0.0)
+    noise: float = _number(0.005, above=0.0)
+    seed: int = 0
+    min_lag: int = _number(1, above=0)
+
+
+@dataclass
+class StrategyConf:
+    """How the sums are taken; the objective is the same."""
+
+    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming")
+
+
+@dataclass
+class AntiDegeneracyConf:
+    """``per_angle_mode``, where set, replaces ``model.scaling``."""
+
+    per_angle_mode: str | None = _choice(None, *SCALINGS)
+
+
+@dataclass
+class NlsqConf:
+    """Solver settings, as ``homodyne.NLSQOptions`` explains them.
+
+    ``memory_threshold_gb`` [GB = 2**30 bytes] replaces ``memory_fraction`` of the available memory.
+    """
+
+    memory_fraction: float = _number(0.75, above=0.0, below=1.0)
+    memory_threshold_gb: float | None = _number(None, above=0.0)
+    max_passes: int = _number(100, above=0)
+    xtol: float = _number(1e-5, above=0.0)
+    fourier_order: int = _number(2, above=-1)
+    subset_frames: int = _number(128, above=15)
+    anti_degeneracy: AntiDegeneracyConf = field(default_factory=AntiDegeneracyConf)
+
+
+@dataclass
+class OptimizationConf:
+    """Which errors, and the least-squares solver."""
+
+    covariance: str = _choice("iid", "iid")
+    nlsq: NlsqConf = field(default_factory=NlsqConf)
+
+
+@dataclass
+class TrackingConf:
+    """Where fits are recorded.
+
+    ``uri`` null is the database ``outputs/mlflow.db``; ``artifacts`` null is the folder ``outputs/artifacts`` for
+    that database and the server's own choice for a server.
+    """
+
+    _target_: str = "homodyne.tracking.NullTracker"
+    uri: str | None = None
+    artifacts: str | None = None
+    experiment_name: str = "homodyne"
+    run_name: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class RootConf:
+    """Everything one fit needs."""
+
+    model: ModelConf = field(default_factory=ModelConf)
+    dataset: Any = MISSING
+    strategy: StrategyConf = field(default_factory=StrategyConf)
+    optimization: OptimizationConf = field(default_factory=OptimizationConf)
+    tracking: TrackingConf = field(default_factory=TrackingConf)
+    plots: bool = True
+
+
+DATASETS = (FileDatasetConf, SyntheticDatasetConf)
+
+
+def register() -> None:
+    """Make the schema known to Hydra: ``schema/root`` for config.yaml, the others for the dataset group.
+
+    Also the resolver ``folder_name``, which turns overrides into one path component.
+    """
+    store = ConfigStore.instance()
+    root = _open(RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags")
+    store.store(group="schema", name="root", node=root, package="_global_")
+    store.store(group="schema", name="file_dataset", node=FileDatasetConf)
+    store.store(group="schema", name="synthetic_dataset", node=_open(SyntheticDatasetConf, "theta"))
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+
+
+def _open(schema: type, *mappings: str) -> DictConfig:
+    """The schema with mappings that take any key without a leading ``+``: ``model.start.D0=1e4``.
+
+    Their names are checked later, against the parameters of the chosen model.
+    """
+    node = OmegaConf.structured(schema)
+    for path in mappings:
+        OmegaConf.set_struct(OmegaConf.select(node, path), False)
+    return node
+
+
+def folder_name(text: str, longest: int = 120) -> str:
+    """``text`` without what a folder's name must not hold."""
+    return re.sub(r"[^\w.=,+-]+", "_", text)[:longest].strip("_") or "default"

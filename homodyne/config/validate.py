@@ -1,0 +1,190 @@
+"""Checks of a composed configuration, before any data is read.
+
+Hydra has checked names and types while composing, except where ``+key=value`` opened a node; so names are
+checked again here, together with what the schema says about choices, limits and mandatory values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from homodyne.config.nearest import suggestion
+from homodyne.config.schema import DATASETS, RootConf
+from homodyne.errors import InputError
+
+Settings = dict[str, Any]
+TARGET = "_target_"
+# Where the schema has a target; anywhere else one is refused.
+TARGET_PATHS = ("model._target_", "dataset._target_", "tracking._target_")
+REMEDIES = {
+    "dataset.path": "set dataset.path=/path/to/file",
+    "dataset": "choose dataset=apsu, aps_legacy, netcdf, npz, zarr, auto or synthetic",
+    "model.name": "choose model=static or model=laminar_flow",
+}
+
+
+def validate(cfg: DictConfig) -> Settings:
+    """Plain settings (nested dictionaries) after every check that needs no data.
+
+    Raises:
+        InputError: unknown key, missing mandatory value, value not among its choices or out of its limits, or a
+            target outside this package.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise InputError(missing[0], None, "is missing", REMEDIES.get(missing[0], f"set {missing[0]}=..."))
+    settings = cast(Settings, OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+    check_targets(settings)
+    _check_node(settings, RootConf, "")
+    _check_node(settings["dataset"], _dataset_schema(cfg.dataset, settings["dataset"]), "dataset.")
+    _check_selection(settings["dataset"])
+    return settings
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse command-line overrides that name a ``_target_``, ours or Hydra's own, before Hydra acts on them.
+
+    Raises:
+        InputError: an override holds a target.
+    """
+    for override in overrides:
+        if TARGET in override:
+            key, _, value = override.partition("=")
+            raise InputError(
+                key, value, "names a target, which the command line may not", "choose a group file instead"
+            )
+
+
+def check_targets(settings: Mapping[str, Any]) -> None:
+    """Every target sits where the schema has one, and is in this package.
+
+    Raises:
+        InputError: a target elsewhere or outside ``homodyne.``.
+    """
+    for path, value in _walk(settings, ""):
+        if path.rpartition(".")[2] != TARGET:
+            continue
+        if path not in TARGET_PATHS:
+            raise InputError(path, value, "is a target where none belongs", "remove it")
+        if not str(value).startswith("homodyne."):
+            raise InputError(
+                path, value, "is outside this package", "use a target of homodyne, or model.file for your own model"
+            )
+
+
+def known_keys() -> list[str]:
+    """Every key of the schema as a dotted path, groups included."""
+    keys = list(_schema_keys(RootConf, ""))
+    for dataset in DATASETS:
+        keys += _schema_keys(dataset, "dataset.")
+    return list(dict.fromkeys(k for k in keys if not k.endswith(TARGET)))
+
+
+def _schema_keys(schema: type, prefix: str) -> Iterator[str]:
+    for f in dataclasses.fields(schema):
+        yield prefix + f.name
+        nested = nested_schema(f)
+        if nested is not None:
+            yield from _schema_keys(nested, f"{prefix}{f.name}.")
+
+
+def nested_schema(f: dataclasses.Field[Any]) -> type | None:
+    """The dataclass that describes a nested group, None for a leaf."""
+    factory = f.default_factory
+    return factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None
+
+
+def _dataset_schema(node: DictConfig, dataset: Mapping[str, Any]) -> type:
+    """The schema that the group file named; for a file without one, the schema with its target."""
+    declared = OmegaConf.get_type(node)
+    if declared in DATASETS:
+        return declared
+    for schema in DATASETS:
+        if dataset.get(TARGET) == schema._target_:
+            return schema
+    raise InputError(
+        "dataset._target_",
+        dataset.get(TARGET),
+        "is no dataset",
+        "start the file with defaults: [/schema/file_dataset@_here_, _self_]",
+    )
+
+
+def _check_node(node: Mapping[str, Any], schema: type, prefix: str) -> None:
+    fields = {f.name: f for f in dataclasses.fields(schema)}
+    for name, value in node.items():
+        if name not in fields:
+            known = [n for n in fields if n != TARGET]
+            raise InputError(f"{prefix}{name}", value, "is not a known key", suggestion(str(name), known))
+        f = fields[name]
+        nested = nested_schema(f)
+        if nested is not None:
+            if not isinstance(value, Mapping):
+                raise InputError(f"{prefix}{name}", value, "must be a group of keys", f"use {prefix}{name}.KEY=VALUE")
+            _check_node(value, nested, f"{prefix}{name}.")
+        elif value is not None:
+            _check_leaf(f"{prefix}{name}", value, f.metadata)
+
+
+def _check_leaf(path: str, value: Any, rules: Mapping[str, Any]) -> None:
+    choices = rules.get("choices")
+    if choices and value not in choices:
+        raise InputError(path, value, "is not one of the choices", suggestion(str(value), choices))
+    above, below = rules.get("above"), rules.get("below")
+    if above is None and below is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(path, value, "must be a finite number", f"set {path} to a number")
+    if above is not None and value <= above:
+        raise InputError(
+            path,
+            value,
+            "must be positive" if above == 0 else f"must be above {above:g}",
+            f"set {path} to such a number",
+        )
+    if below is not None and value > below:
+        raise InputError(path, value, f"must not exceed {below:g}", f"set {path} to such a number")
+
+
+def _check_selection(dataset: Mapping[str, Any]) -> None:
+    """``phi``, ``frames``, ``sigma``: shapes that the type system of Hydra cannot express."""
+    for item in dataset.get("phi") or ():
+        pair = isinstance(item, list) and len(item) == 2 and all(_is_number(x) for x in item)
+        if not (pair or _is_number(item)):
+            raise InputError(
+                "dataset.phi",
+                item,
+                "is neither an angle nor a [lo, hi] range",
+                "give e.g. dataset.phi=[0,[80,100]] in degrees",
+            )
+    frames = dataset.get("frames")
+    if frames is not None and (len(frames) != 2 or not 1 <= frames[0] < frames[1]):
+        raise InputError(
+            "dataset.frames",
+            frames,
+            "is not [first, last]",
+            "give two numbers, inclusive, counted from 1, first < last",
+        )
+    sigma = dataset.get("sigma")
+    values = sigma if isinstance(sigma, list) else [] if sigma is None else [sigma]
+    if not all(_is_number(s) and s > 0 for s in values):
+        raise InputError(
+            "dataset.sigma", sigma, "must be positive", "give one positive number, or one per selected angle"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    items = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in items:
+        path = f"{prefix}{name}"
+        yield path, value
+        yield from _walk(value, f"{path}.")

@@ -1,0 +1,69 @@
+"""The layout beamline readers produce: c2(bin, t1, t2), one bin per (q, phi) cell that the file holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from homodyne.data.formats.hdf5 import MatrixStack
+
+Q_UNITS = "1/angstrom"
+PHI_UNITS = "degree"
+
+
+def time_coordinates(n_t: int, dt_s: float | None) -> dict[str, xr.Variable]:
+    """t1 and t2: seconds from the first frame, or frame numbers where dt is unknown."""
+    units = "frame" if dt_s is None else "s"
+    values = np.arange(n_t, dtype=np.float64) * (1.0 if dt_s is None else dt_s)
+    names = {"t1": "time of the earlier frame", "t2": "time of the later frame"}
+    return {name: xr.Variable(name, values, {"units": units, "long_name": label}) for name, label in names.items()}
+
+
+def bins_dataset(
+    stack: MatrixStack,
+    *,
+    labels: np.ndarray,
+    q: np.ndarray,
+    phi: np.ndarray,
+    dt_s: float | None,
+    dt_source: str,
+    q_spread: float,
+    attrs: Mapping[str, object],
+) -> xr.Dataset:
+    """Lazy, labeled dataset of a stack of matrices.
+
+    Args:
+        stack: matrices (n_bin, n_t, n_t), upper half filled, rows = earlier time.
+        labels, q, phi: per bin, shape (n_bin,); [-], [1/angstrom], [deg].
+        dt_s: frame spacing [s] or None when the file does not tell; dt_source: where from, or what is missing.
+        q_spread: how far q may differ, relatively, between the bins of one ring.
+        attrs: further facts worth keeping (temperatures, start time).
+    """
+    c2 = xr.Variable(
+        ("bin", "t1", "t2"),
+        indexing.LazilyIndexedArray(stack),
+        {"units": "1", "long_name": "two-time intensity correlation", "filled_half": "upper"},
+        {"chunksizes": (1, *stack.chunks)} if stack.chunks else {},
+    )
+    coords = {
+        "bin": xr.Variable("bin", labels, {"long_name": "label of the bin in the dynamic map"}),
+        "q": xr.Variable("bin", q, {"units": Q_UNITS, "ring_spread": q_spread}),
+        "phi": xr.Variable("bin", phi, {"units": PHI_UNITS}),
+        **time_coordinates(stack.shape[1], dt_s),
+    }
+    facts = {name: value for name, value in attrs.items() if value is not None}
+    if dt_s is not None:
+        facts["dt"] = dt_s
+    facts |= {"dt_source": dt_source, "reader_cache_bytes": stack.cache_bytes}
+    dataset = xr.Dataset({"c2": c2}, coords, facts)
+    dataset.set_close(stack.close)
+    return dataset
+
+
+def source_file(path: str | os.PathLike[str]) -> str:
+    """Absolute path of a data file, as recorded in every dataset."""
+    return os.path.abspath(os.fspath(path))

@@ -1,0 +1,107 @@
+"""Fit a model to a dataset. Usable without configuration files and without tracking."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from homodyne.models import Model, get_model
+from homodyne.optimization.nlsq.engine import solve
+from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.source import BlockSource
+from homodyne.result import AngleMap, FitResult
+
+log = logging.getLogger("homodyne")
+
+_MAX_MAP_FRAMES = 400
+
+
+def fit(
+    dataset: BlockSource,
+    model: str | Model = "laminar_flow",
+    scaling: str = "individual",
+    strategy: str = "auto",
+    *,
+    convention: str = "physical",
+    start: Mapping[str, float] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Sequence[float]] | None = None,
+    covariance: str = "iid",
+    min_lag: int = 1,
+    options: NLSQOptions | None = None,
+) -> FitResult:
+    """Least-squares fit of c2 = offset + contrast * s(theta) over all pairs t1 < t2 of all angles.
+
+    Args:
+        dataset: a ``homodyne.Dataset``, or anything with the attributes of ``BlockSource``.
+        model: ``static``, ``laminar_flow``, or a ``homodyne.Model`` of your own.
+        scaling: contrast and offset per angle: ``individual``, ``auto`` (one shared pair), ``constant``, ``fourier``.
+        strategy: ``auto``, ``stratified_ls`` (full batch), ``hybrid_streaming``; same objective, same result.
+        convention: ``physical`` or ``homodyne-2``, for built-in models.
+        start: starting values by name; what is missing is found from the data.
+        fixed: values of parameters that are not fitted.
+        bounds: (lower, upper) by name, in the parameter's unit, in place of the defaults.
+        covariance: ``iid``, the least-squares errors.
+        min_lag: smallest t2 - t1 in frames that is fitted.
+        options: memory and convergence settings.
+
+    Returns:
+        FitResult. A fit that did not converge is returned too: look at ``status`` and ``message``.
+
+    Raises:
+        InputError: bad input, naming field, value and remedy.
+    """
+    chosen = get_model(model, convention) if isinstance(model, str) else model
+    return solve(
+        dataset,
+        chosen,
+        scaling=scaling,
+        strategy=strategy,
+        start=dict(start or {}),
+        fixed=dict(fixed or {}),
+        bounds=dict(bounds or {}),
+        covariance=covariance,
+        min_lag=min_lag,
+        options=options or NLSQOptions(),
+    )
+
+
+def fit_maps(
+    dataset: BlockSource, result: FitResult, model: Model | None = None, angles: Sequence[int] | None = None
+) -> list[AngleMap]:
+    """Data and model of some angles for display, on at most 400 frames (every k-th one).
+
+    Args:
+        model: the model of the fit, needed only if it is not a built-in one.
+        angles: positions in ``dataset.phi``; all by default.
+    """
+    chosen = model or get_model(result.model, result.convention)
+    t = np.asarray(dataset.t)
+    step = max(1, -(-len(t) // _MAX_MAP_FRAMES))
+    theta = np.array([result.theta[p.name] for p in chosen.parameters])
+    maps = []
+    for k in range(len(dataset.phi)) if angles is None else angles:
+        phi = float(dataset.phi[k])
+        # integrals run over all frames; only the display is thinned out
+        s = chosen.g1_squared(theta, t, phi, dataset.q, dataset.gap)[::step, ::step]
+        data = _display(dataset, k, step)
+        np.fill_diagonal(s, np.nan)
+        maps.append(AngleMap(phi, t[::step], data, result.offset[k] + result.contrast[k] * s, float(result.sigma[k])))
+    return maps
+
+
+def _display(dataset: BlockSource, k: int, step: int) -> np.ndarray:
+    """Every step-th frame of c2, made symmetric from its upper triangle, diagonal NaN."""
+    n = len(dataset.t)
+    frames = np.arange(0, n, step)
+    upper = np.full((len(frames), len(frames)), np.nan)
+    for a in range(0, len(frames), 32):
+        rows = frames[a : a + 32]
+        block = np.asarray(dataset.read_block(k, slice(int(rows[0]), int(rows[-1]) + 1), slice(int(rows[0]), n)))
+        upper[a : a + 32, a:] = block[::step, ::step]
+    i, j = np.tril_indices(len(frames))
+    upper[i, j] = upper[j, i]
+    np.fill_diagonal(upper, np.nan)
+    return upper

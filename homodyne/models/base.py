@@ -1,0 +1,172 @@
+"""What a model is: a few channels, each a function of time, and one pointwise kernel of their differences.
+
+Every two-time model here has the form
+
+    s(phi, t1, t2; theta) = kernel(z(t2) - z(t1)),     c2 = offset_phi + contrast_phi * s
+
+with a handful of *channels* ``z_c(t; theta, phi)``, usually time integrals of a rate. The optimizer uses this: the
+derivative of ``s`` at a pair is the kernel's derivative times a difference of per-frame derivatives,
+
+    ds/dtheta_m (t1, t2) = sum_c  dkernel/dz_c * (dz_c/dtheta_m (t2) - dz_c/dtheta_m (t1)),
+
+so that sums over n_t**2 pairs need only matrix products with n_t-vectors, never a Jacobian of all pairs.
+A new model gives its channels and its kernel; derivatives and speed come for free. See docs/own_model.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homodyne.errors import InputError
+from homodyne.parameters import Parameter, check_values, pack
+
+jax.config.update("jax_enable_x64", True)
+
+
+class Geometry(NamedTuple):
+    """What the experiment fixes for one angle: azimuth [degree], q [1/angstrom], gap [angstrom] (NaN when absent), dt [s]."""
+
+    phi: jax.Array | float
+    q: jax.Array | float
+    gap: jax.Array | float
+    dt: jax.Array | float
+
+
+class Phase(NamedTuple):
+    """A channel difference whose kernel is trigonometric: the difference ``x`` [rad] with its sine and cosine."""
+
+    x: jax.Array
+    sin: jax.Array
+    cos: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    """One function of time whose difference between two frames enters the kernel.
+
+    Attributes:
+        name: for messages and plots.
+        parameters: names of the physical parameters it depends on; ``values`` receives exactly these, in this order.
+        values: ``values(theta_c (p_c,), t (n_t,), geometry) -> (n_t,)``, differentiable in ``theta_c``.
+        phase: the kernel receives a ``Phase`` (difference, sine, cosine) instead of the bare difference. Sine and
+            cosine of a difference are products of per-frame ones, which is far cheaper than evaluating them per pair.
+        pairwise_constant: ``values`` returns one number per frame that is handed to the kernel as it is, not as a
+            difference (an exponent, say). Take it at the later frame.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    values: Callable[[jax.Array, jax.Array, Geometry], jax.Array]
+    phase: bool = False
+    pairwise_constant: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """A physical rate for reports, for example J(t) [angstrom^2/s]; ``values`` as in ``Channel``.
+
+    ``positive`` marks a rate that must not change its sign: trial points where it does are rejected.
+    """
+
+    name: str
+    unit: str
+    parameters: tuple[str, ...]
+    values: Callable[[jax.Array, jax.Array, Geometry], jax.Array]
+    positive: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A two-time model: parameters, channels and a pointwise kernel.
+
+    Attributes:
+        name, convention: recorded with every fit.
+        parameters: physical parameters, p of them, in the order of every theta vector.
+        channels: see ``Channel``.
+        kernel: ``kernel(*differences) -> s`` for scalars, one argument a channel (``Phase`` for phase channels).
+        rates: curves worth showing, and the sign conditions of the model.
+        needs_gap: the rotor-stator distance enters.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    channels: tuple[Channel, ...]
+    kernel: Callable[..., jax.Array]
+    rates: tuple[Rate, ...] = ()
+    needs_gap: bool = False
+    convention: str = "physical"
+
+    def __post_init__(self) -> None:
+        known = {p.name for p in self.parameters}
+        for part in (*self.channels, *self.rates):
+            for name in part.parameters:
+                if name not in known:
+                    raise InputError(f"{part.name}.parameters", name, "is not a parameter of the model", f"known: {sorted(known)}")
+
+    def indices(self, part: Channel | Rate) -> tuple[int, ...]:
+        """Positions in theta of the parameters that ``part`` depends on."""
+        order = {p.name: i for i, p in enumerate(self.parameters)}
+        return tuple(order[name] for name in part.parameters)
+
+    def channel_values(self, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
+        """z_c(t) for every channel, each (n_t,)."""
+        return [c.values(theta[jnp.array(self.indices(c), dtype=int)], t, geometry) for c in self.channels]
+
+    def rate_values(self, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
+        """Every rate on the frame grid, each (n_t,)."""
+        return [r.values(theta[jnp.array(self.indices(r), dtype=int)], t, geometry) for r in self.rates]
+
+    def feasible(self, theta: np.ndarray, t: np.ndarray, geometry: Geometry) -> bool:
+        """Whether every rate marked positive is positive on all frames."""
+        values = self.rate_values(jnp.asarray(theta), jnp.asarray(t), geometry)
+        return all(bool(jnp.all(v > 0)) for r, v in zip(self.rates, values, strict=True) if r.positive)
+
+    def g1_squared(
+        self, theta: Mapping[str, float] | np.ndarray, t: np.ndarray, phi: float, q: float, gap: float | None = None
+    ) -> np.ndarray:
+        """s(t1, t2) = |g1|**2 on the whole frame grid, (n_t, n_t), for display and simulation.
+
+        Args:
+            theta: parameter values, named or in model order.
+            t: uniform frame times [s], (n_t,).
+            phi, q, gap: azimuth [degree], wave vector [1/angstrom], gap [angstrom] (laminar flow only).
+
+        Raises:
+            InputError: gap missing where the model needs it; a parameter missing or out of bounds.
+        """
+        vector = pack(check_values(theta, self.parameters, "theta"), self.parameters) if isinstance(theta, Mapping) else theta
+        geometry = self.geometry(phi, q, gap, float(t[1] - t[0]))
+        return np.asarray(_evaluate(self, jnp.asarray(vector), jnp.asarray(t), geometry))
+
+    def geometry(self, phi: float, q: float, gap: float | None, dt: float) -> Geometry:
+        """Geometry of one angle, after checking that a gap is there if the model needs one."""
+        if self.needs_gap and gap is None:
+            raise InputError("gap", gap, f"is missing and {self.name} needs it", "give the rotor-stator distance in angstrom")
+        return Geometry(phi, q, math.nan if gap is None else gap, dt)
+
+
+def differences(model: Model, early: list[jax.Array], late: list[jax.Array]) -> list[jax.Array | Phase]:
+    """Kernel arguments for one pair from channel values at the earlier and the later frame."""
+    out: list[jax.Array | Phase] = []
+    for channel, z1, z2 in zip(model.channels, early, late, strict=True):
+        dz = z2 if channel.pairwise_constant else z2 - z1
+        out.append(Phase(dz, jnp.sin(dz), jnp.cos(dz)) if channel.phase else dz)
+    return out
+
+
+def _evaluate(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+    z = model.channel_values(theta, t, geometry)
+
+    def pair(i: jax.Array, j: jax.Array) -> jax.Array:
+        early, late = jnp.minimum(i, j), jnp.maximum(i, j)
+        return model.kernel(*differences(model, [c[early] for c in z], [c[late] for c in z]))
+
+    frames = jnp.arange(t.shape[0])
+    return jax.vmap(lambda i: jax.vmap(lambda j: pair(i, j))(frames))(frames)

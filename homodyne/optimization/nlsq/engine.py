@@ -1,0 +1,138 @@
+"""One fit from data to result: a warm-up on a subset, exact passes over everything, errors, record."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from homodyne.models import Model
+from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
+from homodyne.optimization.nlsq.memory import MemoryMonitor
+from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.report import History, Outcome, build_result
+from homodyne.optimization.nlsq.request import Request, check_request
+from homodyne.optimization.nlsq.select import announce
+from homodyne.optimization.nlsq.stratified_ls import stratified_pass
+from homodyne.optimization.normal import Linearization, PassSums, linearize
+from homodyne.optimization.scaling import Scaling, make_scaling
+from homodyne.optimization.source import BlockSource, View, all_frames, subset
+from homodyne.optimization.start import candidates, rank, small_view
+from homodyne.optimization.trust_region import Info, Problem, State, Tolerances, minimize
+from homodyne.parameters import pack, unpack
+from homodyne.result import FitResult
+
+log = logging.getLogger("homodyne")
+
+_REFINED_STARTS = 6
+_WARM_UP = Tolerances(xtol=1e-2, max_passes=60)
+
+PassFunction = Callable[[np.ndarray, np.ndarray], PassSums]
+
+
+def solve(
+    source: BlockSource,
+    model: Model,
+    *,
+    scaling: str,
+    strategy: str,
+    start: Mapping[str, float],
+    fixed: Mapping[str, float],
+    bounds: Mapping[str, Sequence[float]],
+    covariance: str,
+    min_lag: int,
+    options: NLSQOptions,
+) -> FitResult:
+    """Run one fit; the arguments are those of ``homodyne.fit``."""
+    began = time.perf_counter()
+    request = check_request(source, model, scaling, strategy, start, fixed, bounds, covariance, min_lag, options)
+    announce(request.decision)
+    history = History(request.n_points)
+    with MemoryMonitor() as monitor:
+        held = subset(source, options.subset_frames)
+        theta, origin = find_start(request, held)
+        warm = _warm_up(request, held, theta, history)
+        mapping = final_scaling(request, warm.at.scaling)
+        history.begin("full")
+        evaluate = evaluator(request, passes(request, all_frames(source)), mapping, warm.at.scaling)
+        tolerances = Tolerances(options.xtol, max_passes=options.max_passes)
+        state = minimize(problem(request, evaluate), warm.theta, tolerances, history.add, damping=0.0)
+    outcome = Outcome(request, state, mapping, unpack(theta, request.parameters), origin, held, history, monitor)
+    result = build_result(outcome)
+    log.info(
+        "%s after %d passes over %d points in %.1f s: chi2/N = %.4f, peak memory %.2f GB",
+        result.status.value, history.count("full"), result.n_points, time.perf_counter() - began,
+        result.chi2_reduced, monitor.peak_gb,
+    )  # fmt: skip
+    for text in result.warnings:
+        log.warning("%s", text)
+    return result
+
+
+def passes(request: Request, view: View) -> PassFunction:
+    """The strategy's way to sum over a view."""
+    if request.decision.strategy == "stratified_ls":
+        return stratified_pass(request.model, view, request.min_lag)
+    return streamed_pass(request.model, view, request.min_lag, request.decision.block_points)
+
+
+def evaluator(
+    request: Request, run_pass: PassFunction, mapping: Scaling, reference: np.ndarray
+) -> Callable[[np.ndarray], Linearization]:
+    """theta -> reduced problem; residuals are formed against ``reference``, (n_phi, 2) contrast and offset."""
+    sigma = np.asarray(request.source.sigma, dtype=float)
+    return lambda theta: linearize(run_pass(theta, reference), mapping, sigma)
+
+
+def problem(request: Request, evaluate: Callable[[np.ndarray], Linearization]) -> Problem:
+    """The bounded minimization of the request with a given evaluation."""
+    parameters = request.parameters
+    return Problem(
+        evaluate=evaluate,
+        feasible=request.is_feasible,
+        lower=np.array([p.lower for p in parameters]),
+        upper=np.array([p.upper for p in parameters]),
+        free=request.free,
+    )
+
+
+def final_scaling(request: Request, pairs: np.ndarray) -> Scaling:
+    """The scaling of the final fit; ``constant`` takes the values the warm-up found angle by angle."""
+    return make_scaling(request.scaling, np.asarray(request.source.phi), request.options.fourier_order, pairs)
+
+
+def find_start(request: Request, held: View) -> tuple[np.ndarray, str]:
+    """Where to begin: the user's values; whatever is missing is found on a few frames of the data."""
+    known = {**request.start, **request.fixed}
+    missing = [p for p in request.parameters if p.name not in known]
+    if not any(p.search for p in missing):
+        given = {p.name: known.get(p.name, p.start) for p in request.parameters}
+        return pack(given, request.parameters), "given by the user"
+    small = small_view(held)
+    ranked = rank(request.model, small, candidates(request.parameters, known), request.is_feasible)
+    evaluate = _individual(request, small)
+    best = min(
+        (minimize(problem(request, evaluate), x, _WARM_UP, _ignore, damping=1e-2) for x in ranked[:_REFINED_STARTS]),
+        key=lambda state: state.at.cost,
+    )
+    source = "found from the data" if not request.start else "given by the user, the rest found from the data"
+    log.info("Start %s: %s", source, ", ".join(f"{n}={v:.4g}" for n, v in unpack(best.theta, request.parameters).items()))
+    return best.theta, source
+
+
+def _warm_up(request: Request, held: View, theta: np.ndarray, history: History) -> State:
+    """Fit the subset with contrast and offset free at every angle: a start for the full passes, not a result."""
+    history.begin("subset")
+    return minimize(problem(request, _individual(request, held)), theta, _WARM_UP, history.add, damping=1e-3)
+
+
+def _individual(request: Request, view: View) -> Callable[[np.ndarray], Linearization]:
+    phi = np.asarray(request.source.phi)
+    reference = np.tile([0.0, 1.0], (len(phi), 1))
+    return evaluator(request, passes(request, view), make_scaling("individual", phi), reference)
+
+
+def _ignore(info: Info) -> None:
+    """Passes over a few frames are not worth a line."""

@@ -1,0 +1,114 @@
+"""How much memory there is, and how much a fit takes. GB means 2**30 bytes throughout."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from homodyne.optimization.nlsq.options import NLSQOptions
+
+GB = 1024.0**3
+# The interpreter with JAX, xarray and the compiled kernels, before any data: measured, see experiments/memory.
+BASE_GB = 0.55
+# Dense Jacobian: one row of n_params + 1 columns a point, held once, plus the pairs' values, weights and QR workspace.
+_JACOBIAN_COPIES = 1.25
+_BYTES_BESIDE = 32
+
+
+def detect_total_system_memory() -> float:
+    """Memory this process may use, in GB: the least of physical memory and every limit set on the process.
+
+    Batch systems hand out part of a node, which the operating system's total does not show; so cgroup limits (v1, v2),
+    SLURM_MEM_PER_NODE (MB) and RLIMIT_AS count too.
+    """
+    limits = [float(psutil.virtual_memory().total)]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        limits += _read_number(Path("/sys/fs/cgroup") / name)
+    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
+    if slurm.isdigit() and int(slurm) > 0:
+        limits.append(float(slurm) * 1024**2)
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space not in (resource.RLIM_INFINITY, -1):
+        limits.append(float(address_space))
+    return min(limits) / GB
+
+
+def _read_number(path: Path) -> list[float]:
+    """The byte limit in a cgroup file, if the file exists and holds one ("max" means none)."""
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return []
+    return [float(text)] if text.isdigit() else []
+
+
+def get_adaptive_memory_threshold(memory_fraction: float = 0.75, memory_threshold_gb: float | None = None) -> float:
+    """What a fit may use, in GB: ``memory_threshold_gb`` if given, else the fraction of ``detect_total_system_memory``."""
+    options = NLSQOptions(memory_fraction=memory_fraction, memory_threshold_gb=memory_threshold_gb)
+    if options.memory_threshold_gb is not None:
+        return float(options.memory_threshold_gb)
+    return options.memory_fraction * detect_total_system_memory()
+
+
+def estimate_peak_memory_gb(n_points: int, n_params: int) -> float:
+    """Predicted peak of the full-batch strategy in GB.
+
+    Args:
+        n_points: unordered pairs over all angles.
+        n_params: columns of the dense Jacobian that are not zero at one point: physical parameters plus 2.
+    """
+    per_point = _JACOBIAN_COPIES * 8 * (n_params + 1) + _BYTES_BESIDE
+    return BASE_GB + n_points * per_point / GB
+
+
+class MemoryMonitor:
+    """Samples the resident set of this process in a thread; a context manager.
+
+    Attributes:
+        seconds, gb: the series so far.
+    """
+
+    def __init__(self, interval_s: float = 0.05) -> None:
+        self._interval_s = interval_s
+        self._process = psutil.Process()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.seconds: list[float] = []
+        self.gb: list[float] = []
+
+    def __enter__(self) -> MemoryMonitor:
+        self._start = time.perf_counter()
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._sample()
+            if len(self.gb) % 2000 == 0:  # long fits: half as often, so that the series stays short
+                self._interval_s *= 2
+
+    def _sample(self) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+        self.gb.append(self._process.memory_info().rss / GB)
+
+    @property
+    def peak_gb(self) -> float:
+        """Largest sample so far."""
+        return max(self.gb)
+
+    def series(self) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds and GB as arrays of equal length."""
+        n = min(len(self.seconds), len(self.gb))
+        return np.array(self.seconds[:n]), np.array(self.gb[:n])

@@ -1,0 +1,41 @@
+"""Settings of the least-squares strategies. Defaults need no tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from homodyne.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class NLSQOptions:
+    """Settings of a fit.
+
+    Attributes:
+        memory_fraction: share of the available memory a fit may use, 0 < f <= 1.
+        memory_threshold_gb: explicit limit in GB (2**30 bytes) instead of the fraction.
+        max_passes: limit on passes over the full data.
+        xtol: converged when the Gauss-Newton step is shorter than this many (iid) standard errors.
+        fourier_order: K of fourier scaling.
+        subset_frames: frames of the in-memory subset on which the fit starts.
+    """
+
+    memory_fraction: float = 0.75
+    memory_threshold_gb: float | None = None
+    max_passes: int = 100
+    xtol: float = 1e-5
+    fourier_order: int = 2
+    subset_frames: int = 128
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_fraction <= 1:
+            raise InputError("memory_fraction", self.memory_fraction, "must be above 0 and at most 1", "set it to 0.75, say")
+        limit = self.memory_threshold_gb
+        if limit is not None and not (math.isfinite(limit) and limit > 0):
+            raise InputError("memory_threshold_gb", limit, "must be a positive number of GB", "leave it out to use memory_fraction")
+        for name, least in (("max_passes", 1), ("fourier_order", 0), ("subset_frames", 16)):
+            if getattr(self, name) < least:
+                raise InputError(name, getattr(self, name), f"must be at least {least}", "leave it out to use the default")
+        if not self.xtol > 0:
+            raise InputError("xtol", self.xtol, "must be positive", "leave it out to use the default")

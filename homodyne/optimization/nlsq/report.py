@@ -1,0 +1,235 @@
+"""From the final state to a FitResult: errors, checks of the scaling, warnings, history."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import logging
+import platform
+
+import numpy as np
+import xarray as xr
+from scipy.stats import chi2 as chi2_distribution
+
+from homodyne.optimization.covariance import Errors, iid_errors
+from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
+from homodyne.optimization.nlsq.request import Request
+from homodyne.optimization.nlsq.select import streaming_peak_gb
+from homodyne.optimization.nlsq.stratified_ls import angle_side
+from homodyne.optimization.normal import linearize
+from homodyne.optimization.scaling import Scaling, make_scaling
+from homodyne.optimization.source import View
+from homodyne.optimization.trust_region import Info, State
+from homodyne.parameters import unpack
+from homodyne.result import HISTORY_VARIABLES, FitResult, Memory, Status
+
+log = logging.getLogger("homodyne")
+
+_REFUTED_LEVEL = 1e-3
+_HISTOGRAM_EDGES = np.linspace(-6.0, 6.0, 122)
+
+
+class History:
+    """Rows of the record, one a pass, and the line that is logged for it."""
+
+    def __init__(self, n_points: int) -> None:
+        self._n_points = n_points
+        self._rows: list[tuple[str, Info]] = []
+        self._stage = "subset"
+
+    def begin(self, stage: str) -> None:
+        """Following passes belong to ``stage``: subset or full."""
+        self._stage = stage
+
+    def add(self, info: Info) -> None:
+        """Record a pass; passes over all points are logged."""
+        self._rows.append((self._stage, info))
+        if self._stage == "full":
+            log.info(
+                "Pass %d: %d points at %.1f M points/s, chi2/N = %.6f, step %.1e standard errors%s",
+                self.count("full"), info.points, info.points / max(info.seconds, 1e-9) / 1e6,
+                2 * info.cost / max(info.points, 1), info.step_norm, "" if info.accepted else " (rejected)",
+            )  # fmt: skip
+
+    def count(self, stage: str) -> int:
+        """Passes of a stage so far."""
+        return sum(s == stage for s, _ in self._rows)
+
+    def to_dataset(self) -> xr.Dataset:
+        """The record, dimension ``pass``; variables as in ``result.HISTORY_VARIABLES``."""
+        infos = [info for _, info in self._rows]
+        columns: dict[str, list] = {
+            "stage": [stage for stage, _ in self._rows],
+            "cost": [i.cost for i in infos],
+            "chi2": [2 * i.cost / max(i.points, 1) for i in infos],
+            "accepted": [int(i.accepted) for i in infos],
+            "points_per_second": [i.points / max(i.seconds, 1e-9) for i in infos],
+            **{name: [getattr(i, name) for i in infos] for name in ("gradient_norm", "step_norm", "radius", "points", "seconds")},
+        }
+        return xr.Dataset({n: ("pass", columns[n], {"description": text}) for n, text in HISTORY_VARIABLES.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """A finished minimization with everything the record needs."""
+
+    request: Request
+    state: State
+    scaling: Scaling
+    start: dict[str, float]
+    start_source: str
+    held: View
+    history: History
+    monitor: MemoryMonitor
+
+
+def build_result(outcome: Outcome) -> FitResult:
+    """Errors, warnings and record of a finished fit."""
+    request, state, at = outcome.request, outcome.state, outcome.state.at
+    parameters = request.parameters
+    n_points = int(at.counts.sum())
+    lower, upper = (np.array([getattr(p, side) for p in parameters]) for side in ("lower", "upper"))
+    at_bound = request.free & ((state.theta <= lower) | (state.theta >= upper))
+    moved = request.free & ~at_bound
+    n_parameters = int(moved.sum()) + outcome.scaling.n_free
+    chi2_reduced = 2 * at.cost / max(1, n_points - n_parameters)
+    errors = iid_errors(at, outcome.scaling, moved, chi2_reduced)
+    status = _status(state, errors)
+    names = [p.name for p in parameters]
+    stderr = np.sqrt(np.diag(errors.theta))
+    stderr[at_bound] = np.nan
+    return FitResult(
+        model=request.model.name,
+        convention=request.model.convention,
+        scaling=request.scaling,
+        strategy=request.decision.strategy,
+        parameters=parameters,
+        theta=unpack(state.theta, parameters),
+        stderr=unpack(stderr, parameters),
+        covariance=xr.DataArray(errors.theta, dims=("parameter", "parameter_"), coords={"parameter": names, "parameter_": names}),
+        covariance_method=request.covariance,
+        at_bound=dict(zip(names, at_bound.tolist(), strict=True)),
+        fixed=request.fixed,
+        start=outcome.start,
+        start_source=outcome.start_source,
+        phi=np.asarray(request.source.phi, dtype=float),
+        contrast=at.scaling[:, 0],
+        contrast_stderr=np.sqrt(errors.scaling[:, 0]),
+        offset=at.scaling[:, 1],
+        offset_stderr=np.sqrt(errors.scaling[:, 1]),
+        n_points=n_points,
+        n_parameters=n_parameters,
+        chi2_reduced=chi2_reduced,
+        chi2_per_angle=at.chi2 / np.maximum(at.counts, 1),
+        sigma=np.asarray(request.source.sigma, dtype=float),
+        sigma_source=str(getattr(request.source, "sigma_source", "given")),
+        condition=errors.condition,
+        status=status,
+        message=_message(status, errors, names),
+        history=outcome.history.to_dataset(),
+        memory=_memory(outcome),
+        decision=request.decision,
+        residual_histogram=residual_histogram(outcome),
+        warnings=tuple(_warnings(outcome, chi2_reduced, at_bound)),
+        provenance=_provenance(request),
+    )
+
+
+def _status(state: State, errors: Errors) -> Status:
+    if state.status is Status.CONVERGED and errors.undetermined:
+        return Status.NOT_IDENTIFIABLE
+    assert state.status is not None
+    return state.status
+
+
+def _message(status: Status, errors: Errors, names: list[str]) -> str:
+    open_ones = ", ".join(names[i] for i in errors.undetermined)
+    return status.advice + (f" Undetermined: {open_ones}." if open_ones else "")
+
+
+def _memory(outcome: Outcome) -> Memory:
+    decision, monitor = outcome.request.decision, outcome.monitor
+    full = decision.strategy == "stratified_ls"
+    predicted = estimate_peak_memory_gb(decision.n_points, decision.n_params) if full else streaming_peak_gb(decision.block_points)
+    seconds, gb = monitor.series()
+    return Memory(detect_total_system_memory(), decision.threshold_gb, predicted, float(gb.max()), float(gb[0]), seconds, gb)
+
+
+def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> list[str]:
+    request, theta = outcome.request, outcome.state.theta
+    texts = []
+    for p, x, flag in zip(request.parameters, theta, at_bound, strict=True):
+        if flag:
+            side = "lower" if x <= p.lower else "upper"
+            texts.append(f"{p.name} = {x:g} sits at its {side} bound; its error is not defined. Widen bounds or fix it.")
+    source = request.source
+    geometry = request.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
+    for rate, values in zip(request.model.rates, request.model.rate_values(theta, source.t, geometry), strict=True):
+        values = np.asarray(values)
+        if values.min() < 0 < values.max():
+            when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
+            texts.append(f"{rate.name}(t) changes its sign near t = {when:g} s.")
+    texts += shared_scaling_refuted(outcome)
+    return texts
+
+
+def shared_scaling_refuted(outcome: Outcome) -> list[str]:
+    """Compare the chosen scaling with a free pair per angle, from the sums of the last pass; no data is read.
+
+    For independent noise the drop in chi2 follows a chi2 distribution with as many degrees of freedom as parameters
+    were saved; ``refuted`` means a probability below 0.1 %.
+    """
+    at, n_phi = outcome.state.at, len(outcome.request.source.phi)
+    saved = 2 * n_phi - outcome.scaling.n_free
+    if outcome.request.scaling not in ("auto", "fourier") or saved <= 0:
+        return []
+    phi = np.asarray(outcome.request.source.phi)
+    sigma = np.asarray(outcome.request.source.sigma, dtype=float)
+    free = linearize(at.sums, make_scaling("individual", phi), sigma)
+    noise = 2 * free.cost / max(1.0, at.counts.sum())
+    drop = (at.chi2.sum() - free.chi2.sum()) / noise
+    limit = chi2_distribution.isf(_REFUTED_LEVEL, saved)
+    if drop <= limit:
+        return []
+    worst = np.argsort(free.chi2 - at.chi2)[:3]
+    spread = float(np.ptp(free.scaling[:, 0]) / max(abs(free.scaling[:, 0].mean()), 1e-30))
+    return [
+        f"The {outcome.request.scaling} scaling is refuted by the data: a free contrast and offset per angle lowers chi2 by "
+        f"{drop:.4g} for {saved} parameters (limit {limit:.4g}); contrasts differ by {100 * spread:.0f} %, most at "
+        f"phi = {', '.join(f'{phi[k]:g}' for k in worst)} deg. Physical parameters are biased: use scaling=individual."
+    ]
+
+
+def residual_histogram(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Histogram of (c2 - model) / sigma over the subset's pairs at the solution: (edges, counts)."""
+    request, state, held = outcome.request, outcome.state, outcome.held
+    assert held.held is not None
+    i, j = np.triu_indices(held.n_frames, k=request.min_lag)
+    counts = np.zeros(len(_HISTOGRAM_EDGES) - 1)
+    for k in range(held.n_phi):
+        side = angle_side(request.model, state.theta, held, k)
+        s = np.asarray(_kernel_values(request, side, i, j))
+        sigma = request.source.sigma[k] if held.held_sigma is None else held.held_sigma[k, i, j]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = (held.held[k, i, j] - state.at.scaling[k, 1] - state.at.scaling[k, 0] * s) / sigma
+        counts += np.histogram(np.clip(z[np.isfinite(z)], -6, 6), _HISTOGRAM_EDGES)[0]
+    return _HISTOGRAM_EDGES, counts
+
+
+def _kernel_values(request: Request, side, i: np.ndarray, j: np.ndarray):
+    from homodyne.optimization.channels import gather, kernel_fields
+
+    return kernel_fields(request.model, tuple(gather(f, i) for f in side.early), tuple(gather(f, j) for f in side.late), mesh=False)[0]
+
+
+def _provenance(request: Request) -> dict:
+    packages = ("homodyne", "jax", "jaxlib", "numpy", "scipy", "xarray")
+    fingerprint = getattr(request.source, "fingerprint", None)
+    return {
+        "dataset": fingerprint() if fingerprint else {},
+        "options": dataclasses.asdict(request.options),
+        "min_lag": request.min_lag,
+        "bounds": {p.name: [p.lower, p.upper] for p in request.parameters},
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,97 @@
+"""A fit as asked for, checked before any data is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from homodyne.errors import InputError
+from homodyne.models import Model
+from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.select import select_nlsq_strategy
+from homodyne.optimization.scaling import MODES, make_scaling
+from homodyne.optimization.source import BlockSource, all_frames
+from homodyne.parameters import Parameter, check_values, with_bounds
+from homodyne.result import Decision
+
+COVARIANCES = ("iid",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A checked request: what is fitted, how, and with which strategy."""
+
+    source: BlockSource
+    model: Model
+    parameters: tuple[Parameter, ...]
+    scaling: str
+    start: dict[str, float]
+    fixed: dict[str, float]
+    covariance: str
+    min_lag: int
+    options: NLSQOptions
+    n_points: int
+    decision: Decision
+
+    @property
+    def free(self) -> np.ndarray:
+        """Which parameters move, (p,) bool."""
+        return np.array([p.name not in self.fixed for p in self.parameters])
+
+    def is_feasible(self, theta: np.ndarray) -> bool:
+        """Finite, and the model's rates have the right sign on all frames."""
+        source = self.source
+        geometry = self.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
+        return bool(np.all(np.isfinite(theta))) and self.model.feasible(theta, source.t, geometry)
+
+
+def check_request(
+    source: BlockSource,
+    model: Model,
+    scaling: str,
+    strategy: str,
+    start: Mapping[str, float],
+    fixed: Mapping[str, float],
+    bounds: Mapping[str, Sequence[float]],
+    covariance: str,
+    min_lag: int,
+    options: NLSQOptions,
+) -> Request:
+    """Check everything that can be checked without reading data.
+
+    Raises:
+        InputError: naming field, value and remedy.
+    """
+    parameters = with_bounds(model.parameters, bounds)
+    checked_fixed = check_values(fixed, parameters, "fixed")
+    checked_start = check_values(start, parameters, "start")
+    if covariance not in COVARIANCES:
+        raise InputError("covariance", covariance, "is unknown", f"choose one of {', '.join(COVARIANCES)}")
+    if scaling not in MODES:
+        raise InputError("scaling", scaling, "is unknown", f"choose one of {', '.join(MODES)}")
+    if min_lag < 1:
+        raise InputError("min_lag", min_lag, "must be at least 1: the diagonal is never fitted", "set it to 1")
+    phi = np.asarray(source.phi)
+    model.geometry(float(phi[0]), source.q, source.gap, source.dt)
+    n_points = all_frames(source).n_points(min_lag)
+    free = len(parameters) - len(checked_fixed) + _free_scaling(scaling, phi, options.fourier_order)
+    if n_points <= free:
+        raise InputError(
+            "n_points", n_points, f"is not more than the {free} free parameters", "select more frames or fix parameters"
+        )
+    decision = select_nlsq_strategy(
+        n_points,
+        len(parameters) + 2,
+        memory_fraction=options.memory_fraction,
+        memory_threshold_gb=options.memory_threshold_gb,
+        strategy=strategy,
+    )
+    return Request(
+        source, model, parameters, scaling, checked_start, checked_fixed, covariance, min_lag, options, n_points, decision
+    )
+
+
+def _free_scaling(scaling: str, phi: np.ndarray, fourier_order: int) -> int:
+    return make_scaling(scaling, phi, fourier_order, np.zeros((len(phi), 2))).n_free

@@ -1,0 +1,111 @@
+"""From per-angle sums to the reduced least-squares problem of the physical parameters.
+
+A pass gives for each angle a matrix F with F^T F = X^T X, X = [s, 1, ds/dtheta, r] (see ``moments.py``): a square root
+of the moments, or the R factor of a QR of X itself. Contrast and offset are linear, so they are eliminated exactly
+(variable projection, Kaufman's form): with (contrast, offset) = base + B beta,
+
+    beta*   = argmin | r - [s, 1](base + B beta - ref) |**2
+    A_theta = contrast ds/dtheta,   A_beta = [s, 1] B,   projected: A = (1 - Q Q^T) A_theta,  Q an orthonormal A_beta.
+
+The Gauss-Newton step is argmin | r* - A d |**2, with p columns whatever the number of angles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from homodyne.optimization.scaling import Scaling
+
+
+@dataclasses.dataclass(frozen=True)
+class PassSums:
+    """What one pass over the data returns.
+
+    Attributes:
+        factors: (n_phi, m, p+3), F of each angle, in units of c2 (not yet divided by sigma).
+        counts: valid pairs per angle, (n_phi,).
+        reference: contrast and offset against which r was formed, (n_phi, 2).
+    """
+
+    factors: np.ndarray
+    counts: np.ndarray
+    reference: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Linearization:
+    """The reduced problem at one theta.
+
+    Attributes:
+        cost: half the weighted residual sum of squares at the best scaling.
+        jacobian: (m, p) projected Jacobian; residual: (m,) projected residual.
+        scaling: best contrast and offset, (n_phi, 2).
+        chi2: weighted residual sum of squares per angle, (n_phi,).
+        scaling_jacobian: (m, b) A_beta; theta_jacobian: (m, p) before projection.
+        sums: the pass it came from, so that other scalings can be tried without reading the data again.
+    """
+
+    cost: float
+    jacobian: np.ndarray
+    residual: np.ndarray
+    scaling: np.ndarray
+    chi2: np.ndarray
+    scaling_jacobian: np.ndarray
+    theta_jacobian: np.ndarray
+    sums: PassSums
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Valid pairs per angle."""
+        return self.sums.counts
+
+
+def factors_from_moments(gram: np.ndarray) -> np.ndarray:
+    """Square roots F with F^T F = gram, (n_phi, q, q), by eigenvalues of the gram scaled to a unit diagonal.
+
+    Rounding can make the smallest eigenvalues negative by about 1e-16; they are zero then.
+    """
+    scale = np.sqrt(np.maximum(np.einsum("kii->ki", gram), 0.0))
+    safe = np.where(scale > 0, scale, 1.0)
+    values, vectors = np.linalg.eigh(gram / (safe[:, :, None] * safe[:, None, :]))
+    return np.sqrt(np.maximum(values, 0.0))[:, :, None] * np.swapaxes(vectors, 1, 2) * safe[:, None, :]
+
+
+def linearize(sums: PassSums, scaling: Scaling, sigma: np.ndarray) -> Linearization:
+    """Eliminate contrast and offset; see the module docstring.
+
+    Args:
+        sums: one pass. scaling: the mode's map. sigma: noise per angle, (n_phi,).
+    """
+    n_phi, _, q = sums.factors.shape
+    f = sums.factors / sigma[:, None, None]
+    basis = np.einsum("kmi,kib->kmb", f[:, :, :2], scaling.basis)
+    target = f[:, :, -1] - np.einsum("kmi,ki->km", f[:, :, :2], scaling.base - sums.reference)
+    a_beta, r0 = basis.reshape(-1, scaling.n_free), target.reshape(-1)
+    beta, orthonormal = _least_squares(a_beta, r0)
+    pairs = scaling.base + np.einsum("kib,b->ki", scaling.basis, beta)
+    r = r0 - a_beta @ beta
+    a_theta = (pairs[:, 0, None, None] * f[:, :, 2 : q - 1]).reshape(len(r), q - 3)
+    projected = a_theta - orthonormal @ (orthonormal.T @ a_theta)
+    return Linearization(
+        cost=0.5 * float(r @ r),
+        jacobian=projected,
+        residual=r,
+        scaling=pairs,
+        chi2=(r.reshape(n_phi, -1) ** 2).sum(1),
+        scaling_jacobian=a_beta,
+        theta_jacobian=a_theta,
+        sums=sums,
+    )
+
+
+def _least_squares(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minimum-norm solution and an orthonormal basis of the range of ``a``; rank-deficient columns are allowed."""
+    norm = np.linalg.norm(a, axis=0)
+    safe = np.where(norm > 0, norm, 1.0)
+    u, w, vt = np.linalg.svd(a / safe, full_matrices=False)
+    keep = w > 1e-12 * (w[0] if w.size else 1.0)
+    u, w, vt = u[:, keep], w[keep], vt[keep]
+    return (vt.T @ ((u.T @ b) / w)) / safe, u

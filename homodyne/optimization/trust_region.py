@@ -1,0 +1,192 @@
+"""Bounded Levenberg-Marquardt on the reduced problem: every trial point is one pass over the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import lsq_linear
+
+from homodyne.optimization.normal import Linearization
+from homodyne.result import Status
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What the loop needs to know.
+
+    Attributes:
+        evaluate: theta (p,) -> Linearization; one pass.
+        feasible: theta -> bool; costs no pass.
+        lower, upper: bounds (p,); free: which parameters move (p,) bool.
+    """
+
+    evaluate: Callable[[np.ndarray], Linearization]
+    feasible: Callable[[np.ndarray], bool]
+    lower: np.ndarray
+    upper: np.ndarray
+    free: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerances:
+    """When to stop: step in units of the iid standard error, predicted relative decrease of the cost, passes."""
+
+    xtol: float = 1e-5
+    rtol_cost: float = 1e-18
+    max_passes: int = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """One pass, for the record; see ``result.HISTORY_VARIABLES``."""
+
+    cost: float
+    gradient_norm: float
+    step_norm: float
+    radius: float
+    accepted: bool
+    points: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where the loop stands: the best point so far, its linearization, the damping."""
+
+    theta: np.ndarray
+    at: Linearization
+    damping: float
+    status: Status | None = None
+    border: bool = False
+
+
+_MAX_DAMPING = 1e12
+
+
+def minimize(
+    problem: Problem,
+    theta: np.ndarray,
+    tolerances: Tolerances,
+    report: Callable[[Info], None],
+    damping: float = 1e-3,
+) -> State:
+    """Minimize from ``theta``; returns the best point with its status. Ctrl-C ends with status ``interrupted``.
+
+    Convergence means that the undamped, bounded Gauss-Newton step is shorter than ``xtol`` standard errors in every
+    parameter, or promises a relative decrease below ``rtol_cost``. That the cost did not change proves nothing.
+    """
+    start = time.perf_counter()
+    at = problem.evaluate(theta)
+    state = State(theta, at, damping)
+    passes = 1
+    state, gradient = _check(problem, state, tolerances)
+    report(Info(at.cost, gradient[0], gradient[1], damping, True, int(at.counts.sum()), time.perf_counter() - start))
+    while state.status is None:
+        if passes >= tolerances.max_passes:
+            return dataclasses.replace(state, status=Status.MAX_PASSES)
+        start = time.perf_counter()
+        try:
+            state, info = _trial(problem, state, tolerances)
+        except KeyboardInterrupt:
+            return dataclasses.replace(state, status=Status.INTERRUPTED)
+        if info is not None:
+            passes += 1
+            report(dataclasses.replace(info, seconds=time.perf_counter() - start))
+    return state
+
+
+def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, Info | None]:
+    """One damped step: find a feasible trial point (no pass), evaluate it (one pass), accept or damp."""
+    damping, border = state.damping, False
+    step = bounded_step(problem, state.theta, state.at, damping)
+    while not problem.feasible(state.theta + step):
+        border = True
+        damping = max(4 * damping, 1e-4)
+        if damping > _MAX_DAMPING:
+            return dataclasses.replace(state, status=Status.BORDER), None
+        step = bounded_step(problem, state.theta, state.at, damping)
+    predicted = _decrease(state.at, step)
+    trial = problem.evaluate(state.theta + step)
+    points = int(trial.counts.sum())
+    gain, accepted = _judge(state.at.cost, trial.cost, predicted)
+    if accepted:
+        damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
+        state = State(state.theta + step, trial, damping if damping > 1e-12 else 0.0, border=border)
+        state, norms = _check(problem, state, tolerances)
+    else:
+        damping = max(8 * damping, 1e-3)
+        stalled = damping > _MAX_DAMPING
+        status = (Status.BORDER if border else Status.STALLED) if stalled else None
+        state = dataclasses.replace(state, damping=damping, status=status, border=border)
+        norms = _norms(problem, state)
+    return state, Info(trial.cost, norms[0], norms[1], damping, accepted, points, 0.0)
+
+
+def _judge(cost: float, trial_cost: float, predicted: float) -> tuple[float, bool]:
+    """Ratio of actual to predicted decrease, and whether the trial point is taken.
+
+    Near the optimum the predicted decrease falls below the rounding of the cost; the difference of two costs then says
+    nothing, and a step is taken unless the cost visibly rises.
+    """
+    if not np.isfinite(trial_cost):
+        return -1.0, False
+    if predicted <= 1e-11 * cost:
+        return 1.0, trial_cost <= cost * (1 + 1e-10)
+    gain = (cost - trial_cost) / predicted
+    return gain, gain > 1e-4
+
+
+def _decrease(at: Linearization, step: np.ndarray) -> float:
+    """Decrease of the cost that the linear model predicts for a step."""
+    moved = at.jacobian @ step
+    return float(moved @ at.residual - 0.5 * moved @ moved)
+
+
+def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, tuple[float, float]]:
+    """Mark the state converged when its undamped step is negligible."""
+    gradient, step_norm = _norms(problem, state)
+    if step_norm <= tolerances.xtol or step_norm**2 <= tolerances.rtol_cost * float(state.at.counts.sum()):
+        state = dataclasses.replace(state, status=Status.CONVERGED)
+    return state, (gradient, step_norm)
+
+
+def _norms(problem: Problem, state: State) -> tuple[float, float]:
+    """Largest projected gradient, and length of the undamped step, in units of the iid noise.
+
+    The step's length is the Mahalanobis one, |A d| / noise: no parameter moves by more standard errors than that, and
+    a direction the data do not determine does not count.
+    """
+    a, r = state.at.jacobian, state.at.residual
+    noise = np.sqrt(max(2 * state.at.cost, 1e-300) / max(1.0, float(state.at.counts.sum())))
+    column = np.linalg.norm(a, axis=0)
+    moved = problem.free & (column > 0)
+    if not moved.any():
+        return 0.0, 0.0
+    step = bounded_step(problem, state.theta, state.at, 0.0)
+    gradient = a.T @ r
+    blocked = ((state.theta <= problem.lower) & (gradient < 0)) | ((state.theta >= problem.upper) & (gradient > 0))
+    gradient = np.where(blocked, 0.0, gradient)
+    return float(np.max(np.abs(gradient[moved]) / column[moved]) / noise), float(np.linalg.norm(a @ step) / noise)
+
+
+def bounded_step(problem: Problem, theta: np.ndarray, at: Linearization, damping: float) -> np.ndarray:
+    """argmin |r - A d|**2 + damping |D d|**2 within the bounds; D = column norms of A; fixed parameters do not move."""
+    step = np.zeros_like(theta)
+    norm = np.linalg.norm(at.jacobian, axis=0)
+    free = problem.free & (norm > 0)
+    if not free.any():
+        return step
+    d = norm[free]
+    # a QR first: p rows instead of one per angle and column
+    q, a = np.linalg.qr(at.jacobian[:, free] / d)
+    b = q.T @ at.residual
+    if damping > 0:
+        a = np.vstack([a, np.sqrt(damping) * np.eye(len(d))])
+        b = np.concatenate([b, np.zeros(len(d))])
+    room = (problem.lower[free] - theta[free]) * d, (problem.upper[free] - theta[free]) * d
+    solution = lsq_linear(a, b, bounds=(np.minimum(room[0], -0.0), np.maximum(room[1], 0.0)), method="bvls", tol=1e-14)
+    step[free] = solution.x / d
+    return np.clip(theta + step, problem.lower, problem.upper) - theta

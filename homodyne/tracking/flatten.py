@@ -1,0 +1,154 @@
+"""Nested settings and finished fits as the flat names that trackers store; pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from homodyne.result import FitResult
+
+# Trackers truncate long values silently; whole ones are in the artifact config.yaml.
+LONGEST = 500
+SERIES_LENGTH = 1000
+PASS_SERIES = ("cost", "chi2", "gradient_norm", "step_norm", "radius", "points", "seconds", "points_per_second")
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A metric over steps; ``seconds`` since the start of the fit, where known."""
+
+    name: str
+    steps: np.ndarray
+    values: np.ndarray
+    seconds: np.ndarray
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """``{"model": {"scaling": "auto"}}`` as ``{"model.scaling": "auto"}``; lists as JSON, no targets.
+
+    A value longer than 500 characters is replaced by a pointer to config.yaml.
+    """
+    return {name: shorten(text) for name, text in _leaves(settings, prefix)}
+
+
+def shorten(text: str) -> str:
+    """``text``, or a pointer to the artifact where it is too long for a parameter."""
+    return text if len(text) <= LONGEST else f"({len(text)} characters, see config.yaml or result.nc)"
+
+
+def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if key == "_target_":
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{name}.")
+        else:
+            yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, default=str)
+    return "null" if value is None else str(value)
+
+
+def metrics(result: FitResult) -> dict[str, float]:
+    """Numbers of one fit: ``theta.*``, ``stderr.*``, ``at_bound.*``, fit quality, size, memory, time."""
+    out: dict[str, float] = {}
+    for name, value in result.theta.items():
+        out[f"theta.{name}"] = value
+        out[f"stderr.{name}"] = result.stderr[name]
+        out[f"at_bound.{name}"] = float(result.at_bound[name])
+    accepted = result.history["accepted"].values
+    out |= {
+        "chi2_reduced": result.chi2_reduced,
+        "n_points": result.n_points,
+        "n_parameters": result.n_parameters,
+        "n_phi": result.phi.size,
+        "n_warnings": len(result.warnings),
+        "converged": float(result.converged),
+        "condition": result.condition,
+        "passes": accepted.size,
+        "passes_accepted": float(np.sum(accepted)),
+        "seconds": fit_seconds(result),
+        "decision.estimate_gb": result.decision.estimate_gb,
+        "decision.threshold_gb": result.decision.threshold_gb,
+        "decision.block_points": result.decision.block_points,
+    }
+    scalars = dataclasses.asdict(result.memory)
+    out |= {f"memory.{name}": value for name, value in scalars.items() if name.endswith("_gb") and np.ndim(value) == 0}
+    return {name: float(value) for name, value in out.items()}
+
+
+def fit_seconds(result: FitResult) -> float:
+    """Wall time of the fit: the memory monitor spans it; the passes alone where there was no monitor."""
+    watched = result.memory.series_seconds
+    passes = float(np.sum(result.history["seconds"].values))
+    return max(float(watched[-1]), passes) if watched.size else passes
+
+
+def series(result: FitResult) -> list[Series]:
+    """Curves of one fit: ``pass.*`` by pass, ``memory.rss_gb`` over time, ``scaling.*`` by angle."""
+    seconds = np.cumsum(result.history["seconds"].values.astype(float))
+    steps = np.arange(seconds.size)
+    out = [Series(f"pass.{n}", steps, result.history[n].values.astype(float), seconds) for n in PASS_SERIES]
+    keep = _thinned(result.memory.series_gb.size)
+    out.append(Series("memory.rss_gb", keep, result.memory.series_gb[keep], result.memory.series_seconds[keep]))
+    angles = np.arange(result.phi.size)
+    by_angle = {
+        "contrast": result.contrast,
+        "offset": result.offset,
+        "chi2": result.chi2_per_angle,
+        "phi_deg": result.phi,
+    }
+    return [
+        *out,
+        *(Series(f"angle.{n}", angles, np.asarray(v, float), np.zeros(angles.size)) for n, v in by_angle.items()),
+    ]
+
+
+def _thinned(n: int) -> np.ndarray:
+    """At most 1000 positions out of n, first and last included."""
+    return np.unique(np.linspace(0, n - 1, min(n, SERIES_LENGTH)).astype(int)) if n else np.array([], dtype=int)
+
+
+def split_finite(values: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+    """Finite values, and the names of the others: MLflow stores infinity as 1.8e308, which reads like a number."""
+    return {n: v for n, v in values.items() if math.isfinite(v)}, sorted(
+        n for n, v in values.items() if not math.isfinite(v)
+    )
+
+
+def parameters(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]:
+    """Settings, decision and provenance as flat text."""
+    decision = result.decision
+    return (
+        flatten(settings)
+        | {
+            "decision.strategy": decision.strategy,
+            "decision.reason": shorten(decision.reason),
+            "start_source": shorten(result.start_source),
+            "sigma_source": result.sigma_source,
+            "covariance_method": result.covariance_method,
+        }
+        | flatten(result.provenance, "provenance.")
+    )
+
+
+def tags(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]:
+    """What runs are filtered by."""
+    path = settings.get("dataset", {}).get("path")
+    return {
+        "model": result.model,
+        "scaling": result.scaling,
+        "strategy": result.strategy,
+        "convention": result.convention,
+        "status": result.status.value,
+        "dataset": str(path).rstrip("/").rpartition("/")[2] if path else "synthetic",
+    }

@@ -1,0 +1,71 @@
+"""The folder of one run, as every tracker reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from homodyne.errors import InputError
+from homodyne.files import write_whole
+from homodyne.result import FitResult
+
+RESULT, CONFIG, LOG, FIGURES, RECORDED = "result.nc", "config.yaml", "fit.log", "figures", "recorded.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A finished run on disk.
+
+    Attributes:
+        path: the folder; settings: its config.yaml; result: its result.nc.
+        sweep: the folder of the sweep that the run belongs to, or None.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+    result: FitResult
+    sweep: Path | None
+
+    @classmethod
+    def read(cls, path: Path) -> RunFolder:
+        """Read a run's folder.
+
+        Raises:
+            InputError: not the folder of a finished run.
+        """
+        for name in (RESULT, CONFIG):
+            if not (path / name).is_file():
+                raise InputError(
+                    "run folder",
+                    str(path),
+                    f"holds no {name}",
+                    "give the folder of a finished fit, e.g. outputs/runs/...",
+                )
+        settings = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        # the sweeper leaves this file in the folder above its jobs
+        sweep = path.parent if (path.parent / "multirun.yaml").is_file() else None
+        return cls(path, settings, FitResult.load(path / RESULT), sweep)
+
+    def artifacts(self) -> list[tuple[Path, str | None]]:
+        """Files to keep with the record, with their folder in the store."""
+        top = [(self.path / name, None) for name in (CONFIG, RESULT, LOG) if (self.path / name).is_file()]
+        return [*top, *((figure, FIGURES) for figure in sorted((self.path / FIGURES).glob("*.png")))]
+
+    def overrides(self) -> str:
+        """The command-line overrides of the run, for people."""
+        target = self.path / ".hydra" / "overrides.yaml"
+        return " ".join(yaml.safe_load(target.read_text(encoding="utf-8")) or []) if target.is_file() else ""
+
+    def recorded(self) -> dict[str, str] | None:
+        """Where the run was recorded before, None if nowhere."""
+        target = self.path / RECORDED
+        return json.loads(target.read_text(encoding="utf-8")) if target.is_file() else None
+
+    def mark_recorded(self, uri: str, run_id: str) -> None:
+        """Remember where the run was recorded."""
+        write_whole(self.path / RECORDED, json.dumps({"uri": uri, "run_id": run_id}))

@@ -1,0 +1,169 @@
+"""``python -m homodyne.train``: from settings to a fitted, drawn and recorded result.
+
+Hydra composes the settings, ``homodyne.config`` checks them and builds the objects; here they meet. The run's folder
+holds result.nc, config.yaml, fit.log and figures/ before any tracker hears of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from homodyne.config import schema
+from homodyne.config.explain import COMPOSITION_ERRORS, explain
+from homodyne.config.outcome import Outcome, collected, report, worst
+from homodyne.config.paths import conf_dir
+from homodyne.config.validate import Settings, check_overrides, validate
+from homodyne.errors import InputError
+from homodyne.files import require_writable, write_whole
+
+if TYPE_CHECKING:
+    from homodyne.data import Dataset
+    from homodyne.models import Model
+    from homodyne.result import FitResult
+    from homodyne.tracking import Tracker
+
+log = logging.getLogger("homodyne.train")
+
+# On import, not in main: the worker processes of a parallel sweep import this module and compose for themselves.
+schema.register()
+
+
+def train(cfg: DictConfig) -> float:
+    """One fit; returns the reduced chi-squared, so that a sweeper can minimize it, and infinity for bad input."""
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    outcome = Outcome.ERROR
+    try:
+        settings = validate(cfg)
+        require_writable(run_dir, "hydra.run.dir")
+        result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
+        return float(result.chi2_reduced)
+    except InputError as error:
+        # not raised further: the other jobs of a sweep go on, and main has the exit code
+        log.error("%s", error)
+        return math.inf
+    finally:
+        report(outcome, run_dir)
+
+
+def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Outcome]:
+    """Build, fit, save, draw, record.
+
+    Raises:
+        InputError: a value that cannot be used; raised before data are read wherever that can be known.
+    """
+    from homodyne.config.build import build_dataset, build_model, build_tracker, fit_arguments
+    from homodyne.fitting import fit
+
+    tracker = build_tracker(settings, outputs)
+    if warning := tracker.prepare():
+        log.warning("%s. The fit goes on; its result will stay in %s", warning, run_dir)
+    model = build_model(settings)
+    arguments = fit_arguments(settings)
+    dataset = build_dataset(settings)
+    if model.needs_gap and dataset.gap is None:
+        raise InputError(
+            "dataset.gap_angstrom", None, f"is missing and {model.name} needs it",
+            "set dataset.gap_angstrom to the rotor-stator distance in angstrom (1 mm = 1e7)",
+        )  # fmt: skip
+    # where a folder is used again, nothing of the earlier run must pass for this one
+    for stale in (run_dir / "result.nc", run_dir / "recorded.json", *(run_dir / "figures").glob("*.png")):
+        stale.unlink(missing_ok=True)
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
+    _announce(settings, dataset, arguments["scaling"])
+    result = fit(dataset, model, **arguments)
+    result.save(run_dir / "result.nc")
+    _tell(result, run_dir)
+    if settings["plots"]:
+        _draw(dataset, result, model, run_dir / "figures")
+    return result, worst([_record(tracker, run_dir), Outcome.OK if result.converged else Outcome.NOT_CONVERGED])
+
+
+def main() -> int:
+    """The command, on ``sys.argv``; returns its exit code (see ``Outcome``)."""
+    problem: InputError | None = None
+    with collected() as outcomes:
+        try:
+            check_overrides(sys.argv[1:])
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train)()
+        except InputError as error:
+            problem = error
+        except COMPOSITION_ERRORS as error:
+            problem = explain(error, sys.argv[1:])
+        except OSError as error:
+            problem = _unwritable(error)
+        except KeyboardInterrupt:
+            problem = InputError("fit", "Ctrl-C", "was interrupted", "start it again; nothing was recorded")
+    if problem is not None:
+        print(f"[ERROR] {problem}", file=sys.stderr)
+        return int(Outcome.ERROR)
+    return int(worst(outcomes))
+
+
+def _unwritable(error: OSError) -> InputError:
+    place = error.filename or "hydra.run.dir"
+    return InputError(
+        "output folder", str(place), f"cannot be written ({error.strerror or error})",
+        "start from a folder you may write to, or set hydra.run.dir (hydra.sweep.dir with -m)",
+    )  # fmt: skip
+
+
+def _announce(settings: Settings, dataset: Dataset, scaling: str) -> None:
+    for line in dataset.describe().splitlines():
+        log.info("%s", line)
+    chosen = settings["model"]
+    if scaling != chosen["scaling"]:
+        log.info(
+            "Scaling: optimization.nlsq.anti_degeneracy.per_angle_mode replaces model.scaling=%s", chosen["scaling"]
+        )
+    log.info("Model: %s, %s convention, scaling %s", chosen["name"], chosen["convention"], scaling)
+
+
+def _tell(result: FitResult, run_dir: Path) -> None:
+    """The outcome, as a person reads it."""
+    for line in result.table().splitlines():
+        log.info("%s", line)
+    for warning in result.warnings:
+        log.warning("%s", warning)
+    log.info("Reduced chi-squared: %.4f from %d points", result.chi2_reduced, result.n_points)
+    if result.converged:
+        log.info("Status: converged. %s", result.message)
+    else:
+        log.warning("Status: NOT CONVERGED (%s). %s %s", result.status.value, result.message, result.status.advice)
+    log.info("Result: %s", run_dir / "result.nc")
+
+
+def _draw(dataset: Dataset, result: FitResult, model: Model, folder: Path) -> None:
+    from homodyne.fitting import fit_maps
+    from homodyne.plots import save_figures
+
+    paths = save_figures(result, fit_maps(dataset, result, model), folder)
+    log.info("Figures: %d in %s", len(paths), folder)
+
+
+def _record(tracker: Tracker, run_dir: Path) -> Outcome:
+    from homodyne.tracking import Unrecorded
+
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # fit.log goes along
+    try:
+        log.info("Recorded: %s", tracker.record(run_dir))
+    except Unrecorded as error:
+        log.warning("NOT RECORDED: %s", error)
+        log.warning("The result is complete in %s; later run: homodyne-import-run %s", run_dir, run_dir)
+        return Outcome.NOT_RECORDED
+    return Outcome.OK
+
+
+if __name__ == "__main__":
+    # under its own name, so that the workers of a parallel sweep can import the task
+    from homodyne.train import main as main_by_name
+
+    sys.exit(main_by_name())
