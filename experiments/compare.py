@@ -91,7 +91,9 @@ def find_runs(uri: str | None, experiment: str | None, parent: str | None, tags:
 
 def table(runs: Sequence[Any]) -> list[Row]:
     """One row of text per run; parameters that no run has are no columns."""
-    names = list(dict.fromkeys(k.removeprefix("theta.") for r in runs for k in r.data.metrics if k.startswith("theta.")))
+    names = list(
+        dict.fromkeys(k.removeprefix("theta.") for r in runs for k in r.data.metrics if k.startswith("theta."))
+    )
     rows = []
     for run in runs:
         metrics, tags = run.data.metrics, run.data.tags
@@ -109,7 +111,11 @@ def _with_error(metrics: dict[str, float], name: str) -> str:
     mark = " (at bound)" if metrics.get(f"at_bound.{name}") else ""
     if error is None:
         return f"{metrics[f'theta.{name}']:.6g} +- undetermined{mark}"
-    return f"{metrics[f'theta.{name}']:.6g} fixed" if error == 0 else f"{metrics[f'theta.{name}']:.6g} +- {error:.2g}{mark}"
+    return (
+        f"{metrics[f'theta.{name}']:.6g} fixed"
+        if error == 0
+        else f"{metrics[f'theta.{name}']:.6g} +- {error:.2g}{mark}"
+    )
 
 
 def _number(value: float) -> str:

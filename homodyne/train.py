@@ -50,6 +50,9 @@ def train(cfg: DictConfig) -> float:
         log.error("%s", error)
         return math.inf
     finally:
+        # a defect of ours: of several in a sweep Hydra shows the first only, so each is kept in its fit.log
+        if isinstance(sys.exc_info()[1], Exception):
+            log.error("stopped by an unexpected error", exc_info=True)
         report(outcome, run_dir)
 
 
@@ -136,7 +139,8 @@ def _tell(result: FitResult, run_dir: Path) -> None:
     if result.converged:
         log.info("Status: converged. %s", result.message)
     else:
-        log.warning("Status: NOT CONVERGED (%s). %s %s", result.status.value, result.message, result.status.advice)
+        advice = "" if result.status.advice in result.message else result.status.advice
+        log.warning("Status: NOT CONVERGED (%s). %s %s", result.status.value, result.message, advice)
     log.info("Result: %s", run_dir / "result.nc")
 
 

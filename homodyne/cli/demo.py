@@ -47,7 +47,9 @@ def main() -> int:
     if not (RUN / "result.nc").exists():
         print(f"\nThe fit left no result (exit code {code}); its messages are above.", file=sys.stderr)
         return code or 1
-    print("\n" + "\n".join(report()))
+    print("\n" + "\n".join(report()), flush=True)
+    if code:
+        print(f"\nThe fit ended with exit code {code}; its messages are above.", file=sys.stderr)
     return code
 
 
@@ -93,7 +95,7 @@ def _table(result: Any, truth: dict[str, Any]) -> list[str]:
     lines = [f"{'parameter':<18}{'unit':<17}{'truth':>11}{'fitted':>14}   {'error':<10}{'pull':>6}"]
     for p in result.parameters:
         true, fitted, error = truth["theta"][p.name], result.theta[p.name], result.stderr[p.name]
-        pull = f"{(fitted - true) / error:+.2f}" if error > 0 else "fixed"
+        pull = f"{(fitted - true) / error:+.2f}" if error > 0 else "-"  # fixed, or at a bound
         lines.append(f"{p.name:<18}{p.unit or '-':<17}{true:>11.6g}{fitted:>14.6g} ± {error:<10.2g}{pull:>6}")
     for name, unit in (("contrast", "-"), ("offset", "-")):
         pulls = (getattr(result, name) - truth[name]) / getattr(result, f"{name}_stderr")

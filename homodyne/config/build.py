@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_method, instantiate
+from hydra.utils import get_method
 
 from homodyne.config.validate import TARGET, Settings
 from homodyne.errors import InputError
@@ -103,13 +103,15 @@ def own_model(file: Path, name: str) -> Model:
 
 
 def _call(target: str, arguments: Mapping[str, Any], group: str) -> Any:
-    """Instantiate a target of this package and nothing else.
+    """Call a target of this package and nothing else.
 
-    The name alone is no proof: ``homodyne.result.os.system`` starts with the right prefix.
+    The name alone is no proof: ``homodyne.result.os.system`` starts with the right prefix. The arguments are plain
+    values (``validate`` converted all containers), and errors of the target pass through as they are, which
+    ``hydra.utils.instantiate`` would wrap.
     """
     if not target.startswith("homodyne."):
         raise InputError(f"{group}.{TARGET}", target, "is outside this package", "use a target of homodyne")
     found = get_method(target)
     if not str(getattr(found, "__module__", "")).startswith("homodyne"):
         raise InputError(f"{group}.{TARGET}", target, "is defined outside this package", "use a target of homodyne")
-    return instantiate({TARGET: target}, **arguments, _convert_="all")
+    return found(**arguments)

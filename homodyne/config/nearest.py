@@ -21,16 +21,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str | None:
-    """As ``nearest`` for dotted keys: first among the keys of the same group, then anywhere."""
+    """As ``nearest`` for dotted keys: the same name in another group, a similar one in the same group, or anywhere."""
     keys = list(known)
     group, _, name = key.rpartition(".")
+    by_last_name = {k.rpartition(".")[2]: k for k in reversed(keys)}
+    if name in by_last_name:
+        return by_last_name[name]
     siblings = {k.rpartition(".")[2]: k for k in keys if k.rpartition(".")[0] == group}
     close = nearest(name, siblings)
-    if close is not None:
-        return siblings[close]
-    last_names = {k.rpartition(".")[2]: k for k in reversed(keys)}
-    same_name = last_names.get(name)
-    return same_name or nearest(key, keys)
+    return nearest(key, keys) if close is None else siblings[close]
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

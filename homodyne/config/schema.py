@@ -73,7 +73,7 @@ class FileDatasetConf:
 class SyntheticDatasetConf:
     """Simulated data with known truth; units as above. ``theta`` replaces default parameter values by name."""
 
-    _target_: str = "homodyne.simulate.synthetic_dataset"
+    _target_: str = "homodyne.simulate.synthetic.synthetic_dataset"
     model: str = _choice("laminar_flow", "static", "laminar_flow")
     convention: str = _choice("physical", "physical", "homodyne-2")
     theta: dict[str, float] = field(default_factory=dict)
@@ -82,6 +82,8 @@ class SyntheticDatasetConf:
     dt: float = _number(0.1, above=0.0)
     q: float = _number(0.0054, above=0.0)
     gap_angstrom: float = _number(2.0e6, above=0.0)
+    contrast: float = _number(0.25, above=0.0)
+    contrast_spread: float = _number(0.1, above=-1.0, below=1.0)
     noise: float = _number(0.005, above=0.0)
     seed: int = 0
     min_lag: int = _number(1, above=0)

@@ -40,8 +40,8 @@ def validate(cfg: DictConfig) -> Settings:
         raise InputError(missing[0], None, "is missing", REMEDIES.get(missing[0], f"set {missing[0]}=..."))
     settings = cast(Settings, OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     check_targets(settings)
-    _check_node(settings, RootConf, "")
-    _check_node(settings["dataset"], _dataset_schema(cfg.dataset, settings["dataset"]), "dataset.")
+    check_node(settings, RootConf, "")
+    check_node(settings["dataset"], _dataset_schema(cfg.dataset, settings["dataset"]), "dataset.")
     _check_selection(settings["dataset"])
     return settings
 
@@ -115,7 +115,7 @@ def _dataset_schema(node: DictConfig, dataset: Mapping[str, Any]) -> type:
     )
 
 
-def _check_node(node: Mapping[str, Any], schema: type, prefix: str) -> None:
+def check_node(node: Mapping[str, Any], schema: type, prefix: str) -> None:
     fields = {f.name: f for f in dataclasses.fields(schema)}
     for name, value in node.items():
         if name not in fields:
@@ -126,7 +126,7 @@ def _check_node(node: Mapping[str, Any], schema: type, prefix: str) -> None:
         if nested is not None:
             if not isinstance(value, Mapping):
                 raise InputError(f"{prefix}{name}", value, "must be a group of keys", f"use {prefix}{name}.KEY=VALUE")
-            _check_node(value, nested, f"{prefix}{name}.")
+            check_node(value, nested, f"{prefix}{name}.")
         elif value is not None:
             _check_leaf(f"{prefix}{name}", value, f.metadata)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -59,6 +60,8 @@ class Channel:
             cosine of a difference are products of per-frame ones, which is far cheaper than evaluating them per pair.
         pairwise_constant: ``values`` returns one number per frame that is handed to the kernel as it is, not as a
             difference (an exponent, say). Take it at the later frame.
+        exponential: the kernel is exp(-difference) times something free of this channel, so that its derivative is
+            minus the kernel itself: fewer fields to evaluate.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Channel:
     values: Callable[[jax.Array, jax.Array, Geometry], jax.Array]
     phase: bool = False
     pairwise_constant: bool = False
+    exponential: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +127,14 @@ class Model:
         """Every rate on the frame grid, each (n_t,)."""
         return [r.values(theta[jnp.array(self.indices(r), dtype=int)], t, geometry) for r in self.rates]
 
-    def feasible(self, theta: np.ndarray, t: np.ndarray, geometry: Geometry) -> bool:
-        """Whether every rate marked positive is positive on all frames."""
-        values = self.rate_values(jnp.asarray(theta), jnp.asarray(t), geometry)
-        return all(bool(jnp.all(v > 0)) for r, v in zip(self.rates, values, strict=True) if r.positive)
+    def feasible(self, points: np.ndarray, t: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Whether every rate marked positive is positive on all frames, for each of the points (n, p); (n,) bool."""
+        return np.asarray(_feasible(self, jnp.asarray(points), jnp.asarray(t), geometry))
+
+    def rate_curves(self, theta: np.ndarray, t: np.ndarray, geometry: Geometry) -> dict[str, np.ndarray]:
+        """Every rate on the frame grid by name, for example J [angstrom^2/s] and gamma_dot [1/s]."""
+        values = _rates(self, jnp.asarray(theta), jnp.asarray(t), geometry)
+        return {r.name: np.asarray(v) for r, v in zip(self.rates, values, strict=True)}
 
     def g1_squared(
         self, theta: Mapping[str, float] | np.ndarray, t: np.ndarray, phi: float, q: float, gap: float | None = None
@@ -161,6 +169,21 @@ def differences(model: Model, early: list[jax.Array], late: list[jax.Array]) -> 
     return out
 
 
+@partial(jax.jit, static_argnames=("model",))
+def _feasible(model: Model, points: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+    def one(theta: jax.Array) -> jax.Array:
+        rates = zip(model.rates, model.rate_values(theta, t, geometry), strict=True)
+        return jnp.all(jnp.array([True, *(jnp.all(v > 0) for r, v in rates if r.positive)]))
+
+    return jax.vmap(one)(points)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _rates(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
+    return model.rate_values(theta, t, geometry)
+
+
+@partial(jax.jit, static_argnames=("model",))
 def _evaluate(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
     z = model.channel_values(theta, t, geometry)
 

@@ -28,7 +28,7 @@ def decay_exponent(theta: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Ar
 
 
 TRANSPORT_RATE = Rate("J", "angstrom^2 s^-1", _NAMES, transport, positive=True)
-DECAY_CHANNEL = Channel("decay", _NAMES, decay_exponent)
+DECAY_CHANNEL = Channel("decay", _NAMES, decay_exponent, exponential=True)
 
 
 def _kernel(decay: jax.Array) -> jax.Array:

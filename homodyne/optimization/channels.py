@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from homodyne.models import Geometry, Model, Phase
+from homodyne.models import Channel, Geometry, Model, Phase
 
 
 class Frames(NamedTuple):
@@ -37,25 +37,40 @@ class Side(NamedTuple):
 def frame_values(
     model: Model, theta: jax.Array, t: jax.Array, frames: jax.Array, geometry: Geometry, n_padded: int
 ) -> Side:
-    """Evaluate the channels at ``frames`` of the grid ``t``, padded to ``n_padded`` by repeating the last one.
+    """Evaluate the channels of all angles at ``frames`` of the grid ``t``, padded to ``n_padded`` by the last frame.
 
-    Integrals run over the whole grid ``t``; ``frames`` selects afterwards, so that a fit of every k-th frame uses the
-    same physics as a fit of all.
+    Integrals run over the whole grid ``t``; ``frames`` selects afterwards, so that a fit of some frames uses the same
+    physics as a fit of all.
+
+    Args:
+        geometry: with ``phi`` of shape (n_phi,).
+
+    Returns:
+        Side whose arrays have a leading axis of n_phi.
     """
     index = jnp.concatenate([frames, jnp.full((n_padded - frames.shape[0],), frames[-1])])
+    return jax.vmap(lambda phi: _one_angle(model, theta, t, index, geometry._replace(phi=phi)))(geometry.phi)
+
+
+def _one_angle(model: Model, theta: jax.Array, t: jax.Array, index: jax.Array, geometry: Geometry) -> Side:
     early, late = [], []
     for channel in model.channels:
-        own = theta[jnp.array(model.indices(channel), dtype=int)]
 
-        def values(x: jax.Array, channel=channel) -> jax.Array:
+        def values(x: jax.Array, channel: Channel = channel) -> jax.Array:
             return channel.values(x, t, geometry)
 
+        own = theta[jnp.array(model.indices(channel), dtype=int)]
         z, dz = values(own)[index], jax.jacfwd(values)(own).T[:, index]
         empty = jnp.zeros((0,))
         late.append(Frames(z, dz, jnp.sin(z) if channel.phase else empty, jnp.cos(z) if channel.phase else empty))
-        first = Frames(jnp.zeros_like(z), jnp.zeros_like(dz), jnp.zeros_like(late[-1].sin), jnp.ones_like(late[-1].cos))
-        early.append(first if channel.pairwise_constant else late[-1])
+        constant = Frames(jnp.zeros_like(z), jnp.zeros_like(dz), jnp.zeros_like(late[-1].sin), jnp.ones_like(late[-1].cos))
+        early.append(constant if channel.pairwise_constant else late[-1])
     return Side(tuple(early), tuple(late))
+
+
+def angle(side: Side, k: jax.Array) -> Side:
+    """The channels of one angle out of all."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, k, keepdims=False), side)
 
 
 def take(frames: Frames, start: jax.Array, length: int) -> Frames:
@@ -80,7 +95,8 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
         mesh: True for all pairs of the two sets, (R, C); False for element-wise pairs, (L,).
 
     Returns:
-        ``s`` and a tuple of fields ``f_c = ds/dz_c``, all of the same shape.
+        ``s`` and a tuple of fields ``f_c = ds/dz_c``, all of the same shape; None for an exponential channel, whose
+        field is ``-s``.
 
     Sine and cosine of a difference come from the angle-addition theorem, so that only products are evaluated per pair;
     the chain rule through them is added by hand: ds/dx = d_x + cos x d_sin - sin x d_cos.
@@ -98,17 +114,23 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
         sin1, sin2 = pairwise(a.sin, b.sin)
         cos1, cos2 = pairwise(a.cos, b.cos)
         arguments.append(Phase(z2 - z1, sin2 * cos1 - cos2 * sin1, cos2 * cos1 + sin2 * sin1))
-    evaluate = jax.value_and_grad(model.kernel, argnums=tuple(range(len(arguments))))
+    differentiated = tuple(c for c, channel in enumerate(model.channels) if not channel.exponential)
+    evaluate = jax.value_and_grad(model.kernel, argnums=differentiated) if differentiated else _without_gradient(model.kernel)
     for _ in range(2 if mesh else 1):
         evaluate = jax.vmap(evaluate)
     s, gradient = evaluate(*(jax.tree.map(lambda x: jnp.broadcast_to(x, _shape(arguments)), a) for a in arguments))
-    fields = []
-    for argument, g in zip(arguments, gradient, strict=True):
+    fields: list[jax.Array | None] = [None] * len(arguments)
+    for c, g in zip(differentiated, gradient, strict=True):
+        argument = arguments[c]
         if isinstance(argument, Phase):
-            fields.append(g.x + argument.cos * g.sin - argument.sin * g.cos)
+            fields[c] = g.x + argument.cos * g.sin - argument.sin * g.cos
         else:
-            fields.append(g)
+            fields[c] = g
     return s, tuple(fields)
+
+
+def _without_gradient(kernel):
+    return lambda *arguments: (kernel(*arguments), ())
 
 
 def _shape(arguments: list[jax.Array | Phase]) -> tuple[int, ...]:

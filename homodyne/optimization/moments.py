@@ -8,10 +8,13 @@ one row a valid pair t1 < t2. ``Moments.gram`` is X^T X, (p+3, p+3). Residual su
 matrix for *any* contrast and offset are small algebra on it (see ``normal.py``), and it adds over tiles, threads, files
 and machines. Measuring ``r`` against a reference scaling instead of c2 itself keeps the digits that c2 ~ 1 would lose.
 
-With ds/dtheta_m = sum_c f_c (P_cm[j] - P_cm[i]) (see models/base.py) the sums over a tile of pairs are row sums, column
-sums and thin matrix products of a few fields, e.g.
+With ds/dtheta_m = sum_c f_c (P_cm[j] - P_cm[i]) (see models/base.py) the sums over a strip of pairs are row sums, column
+sums and thin matrix products of a few fields,
 
     sum_ij F (P[j]-P[i]) (Q[j]-Q[i]) = sum_j col[j] P[j]Q[j] + sum_i row[i] P[i]Q[i] - P_i^T F Q_j - P_j^T F^T Q_i.
+
+P and Q are measured from the strip's middle frame: the four terms nearly cancel where frames are close, and far from
+t = 0 the uncentered ones would lose six digits.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from homodyne.models import Model
-from homodyne.optimization.channels import Side, kernel_fields, take
+from homodyne.optimization.channels import Side, angle, kernel_fields, take
 
 
 class Moments(NamedTuple):
@@ -42,153 +45,182 @@ def zero(n_parameters: int) -> Moments:
 
 
 class TileShape(NamedTuple):
-    """Rows and columns of a tile."""
+    """Rows of a strip, and columns evaluated at once."""
 
     rows: int
     cols: int
 
 
-class _Sums(NamedTuple):
-    """Running sums of one panel: scalars (6,), row sums (n_fields, H), thin products per column (n_thin, W), count."""
+class Panel(NamedTuple):
+    """Rows of one angle's map, padded; what one call sums over.
 
-    scalars: jax.Array
-    rows: jax.Array
-    cols: jax.Array
-    count: jax.Array
+    Attributes:
+        k: the angle. row0: frame number of the first row. n_rows, n_cols: rows in this panel and frames in all,
+            without the padding.
+        c2: (H, W) from column 0; NaN where there is no valid point. Columns on or left of the diagonal are not used.
+        weights: square roots of the weights, (H, W), or None for equal weights.
+    """
+
+    k: jax.Array | int
+    row0: jax.Array | int
+    n_rows: jax.Array | int
+    n_cols: jax.Array | int
+    c2: jax.Array
+    weights: jax.Array | None
 
 
 @partial(jax.jit, static_argnames=("model", "shape"))
 def accumulate(
-    model: Model,
-    shape: TileShape,
-    tiles: jax.Array,
-    n_tiles: jax.Array,
-    row0: jax.Array,
-    panel: jax.Array,
-    weights: jax.Array | None,
-    side: Side,
-    scaling_ref: jax.Array,
-    min_lag: jax.Array,
+    model: Model, shape: TileShape, panel: Panel, sides: Side, scaling_ref: jax.Array, min_lag: jax.Array | int
 ) -> Moments:
-    """Sum the moments of the tiles of one panel of c2.
+    """Sum the moments of one panel of c2.
 
     Args:
-        tiles: (n, 2) first row (within the panel) and first column of every tile; the first ``n_tiles`` are used.
-        row0: frame number of the panel's first row.
-        panel: c2 at rows row0..., all columns, (H, W); NaN where there is no valid point. Columns at or left of the
-            diagonal are never used.
-        weights: square roots of the weights, like ``panel``, or None for equal weights.
-        side: channels on the frames, padded to W.
-        scaling_ref: reference contrast and offset, (2,).
+        sides: channels of all angles on the frames, padded to W.
+        scaling_ref: reference contrast and offset of the angle, (2,).
         min_lag: smallest t2 - t1 in frames.
     """
-    height, width = panel.shape
+    side = angle(sides, panel.k)
 
-    def body(step: jax.Array, sums: _Sums) -> _Sums:
-        row, col = tiles[step, 0], tiles[step, 1]
-        early = tuple(take(f, row0 + row, shape.rows) for f in side.early)
+    def strip(b: jax.Array, total: Moments) -> Moments:
+        return total + _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows)
+
+    return jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, zero(len(model.parameters)))
+
+
+class _Sums(NamedTuple):
+    """Sums of one strip: row sums of every product (n, R), thin products per column (n_thin, W)."""
+
+    rows: jax.Array
+    cols: jax.Array
+
+
+def _strip(model, shape, panel, side, scaling_ref, min_lag, row) -> Moments:
+    """Moments of the rows [row, row + R) of a panel, from their diagonal to the last frame."""
+    first = panel.row0 + row
+    early = tuple(take(f, first, shape.rows) for f in side.early)
+    middle = first + shape.rows // 2
+    origin = [jax.lax.dynamic_slice_in_dim(f.dz, middle, 1, axis=-1) for f in side.late]
+    p_early = [f.dz - o for f, o in zip(early, origin, strict=True)]
+    p_late = [f.dz - o for f, o in zip(side.late, origin, strict=True)]
+    products = _products(model)
+
+    def tile(m: jax.Array, sums: _Sums) -> _Sums:
+        col = first + m * shape.cols
         late = tuple(take(f, col, shape.cols) for f in side.late)
-        y = jax.lax.dynamic_slice(panel, (row, col), shape).astype(jnp.float64)
-        lag = (col + jnp.arange(shape.cols))[None, :] - (row0 + row + jnp.arange(shape.rows))[:, None]
+        y, w = (None if a is None else jax.lax.dynamic_slice(a, (row, col), shape) for a in (panel.c2, panel.weights))
+        # slices are copied out first: fused into the arithmetic, their moving offsets keep it from being vectorized
+        here, late, y = jax.lax.optimization_barrier((early, late, y))
+        lag = (col + jnp.arange(shape.cols))[None, :] - (first + jnp.arange(shape.rows))[:, None]
         valid = (lag >= min_lag) & ~jnp.isnan(y)
-        w = None if weights is None else jax.lax.dynamic_slice(weights, (row, col), shape)
-        plain, fields = _masked_fields(model, early, late, y, valid, w, scaling_ref)
-        scalars, row_sums, thin = _tile_sums(plain, fields, [f.dz for f in early], weighted=w is not None)
-        return _Sums(
-            sums.scalars + scalars,
-            _add_slice(sums.rows, row_sums, row),
-            _add_slice(sums.cols, thin, col),
-            sums.count + valid.sum(dtype=jnp.float64),
-        )
+        fields = _masked_fields(model, here, late, y.astype(jnp.float64), valid, w, scaling_ref)
+        rows, thin = _tile_sums(products, fields, p_early, valid, w is not None)
+        cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
+        return _Sums(sums.rows + rows, cols)
 
-    n_rows, n_cols = _layout(model)
-    start = _Sums(jnp.zeros(6), jnp.zeros((n_rows, height)), jnp.zeros((n_cols, width)), jnp.zeros(()))
-    sums = jax.lax.fori_loop(0, n_tiles, body, start)
-    early_rows = [take(f, row0, height).dz for f in side.early]
-    return Moments(_assemble(model, sums, early_rows, [f.dz for f in side.late]), sums.count)
+    n_thin = sum(_thin_rows(model, left) for left in products.values())
+    start = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])))
+    sums = jax.lax.fori_loop(0, -(-(panel.n_cols - first) // shape.cols), tile, start)
+    return Moments(_assemble(model, products, sums, p_early, p_late), sums.rows[-1].sum())
 
 
-def _masked_fields(model, early, late, y, valid, w, scaling_ref):
-    """(s, 1, r) and the kernel derivatives on a tile, zero where not valid, times the square root of the weight."""
-    s, fields = kernel_fields(model, early, late, mesh=True)
+_S, _ONE, _R = 0, 1, 2  # the columns of X that need no channel; 3 + c is the field of channel c
+Products = dict[tuple[int, int], tuple[int, ...] | None]
+
+
+def _base(model: Model, c: int) -> tuple[float, int]:
+    """Sign and base of the field of channel ``c``: an exponential channel's field is -s."""
+    return (-1.0, _S) if model.channels[c].exponential else (1.0, 3 + c)
+
+
+def _key(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a <= b else (b, a)
+
+
+def _products(model: Model) -> Products:
+    """The distinct products of two bases that the gram matrix needs.
+
+    The value says which thin products go with it: None for row sums only, else the channels whose early prefix
+    Jacobians multiply it from the left, beside a row of ones for the column sums.
+    """
+    needed: Products = {}
+    for a in (_S, _ONE, _R):
+        for b in (_S, _ONE, _R):
+            needed.setdefault(_key(a, b), None)
+    m = len(model.channels)
+    for c in range(m):
+        for x in (_S, _ONE, _R):
+            key = _key(x, _base(model, c)[1])
+            needed[key] = needed.get(key) or ()
+        for d in range(c, m):
+            key = _key(_base(model, c)[1], _base(model, d)[1])
+            needed[key] = tuple(sorted({*(needed.get(key) or ()), c, d}))
+    return needed
+
+
+def _thin_rows(model: Model, left: tuple[int, ...] | None) -> int:
+    return 0 if left is None else 1 + sum(len(model.channels[c].parameters) for c in left)
+
+
+def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Array | None]:
+    """The bases (s, 1, r, fields of the channels) on a tile, zero where not valid, times the square root of the weight."""
+    s, gradient = kernel_fields(model, early, late, mesh=True)
     r = y - scaling_ref[1] - scaling_ref[0] * s
     factor = 1.0 if w is None else w
-    s, one, r, *fields = (jnp.where(valid, factor * x, 0.0) for x in (s, jnp.ones_like(s), r, *fields))
-    # each field is used many times: computed once, not fused anew into every use
-    s, one, r, *fields = jax.lax.optimization_barrier((s, one, r, *fields))
-    return (s, one, r), fields
+    masked = [None if x is None else jnp.where(valid, factor * x, 0.0) for x in (s, jnp.ones_like(s), r, *gradient)]
+    # each base is used many times: computed once, not fused anew into every use
+    return jax.lax.optimization_barrier(masked)
 
 
-_SCALARS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # pairs of (s, 1, r)
+def _tile_sums(products: Products, fields, p_early, valid, weighted: bool) -> tuple[jax.Array, jax.Array]:
+    """Row sums (n_products + 1, R) and thin products (n_thin, C) of one tile; the last row sum counts valid pairs."""
+    ones = jnp.ones((1, valid.shape[0]))
+    rows, thin = [], []
+    for (a, b), left in products.items():
+        # with equal weights the bases are masked already, so that a product with the mask is the base itself
+        x = fields[b if a == _ONE else a] if not weighted and _ONE in (a, b) else fields[a] * fields[b]
+        rows.append(x.sum(1))
+        if left is not None:
+            thin.append(jnp.concatenate([ones, *(p_early[c] for c in left)]) @ x)
+    rows.append(valid.sum(1, dtype=jnp.float64))
+    return jnp.stack(rows), jnp.concatenate(thin)
 
 
-def _pairs(model: Model) -> list[tuple[int, int]]:
-    """Unordered pairs of channels."""
-    return [(c, d) for c in range(len(model.channels)) for d in range(c, len(model.channels))]
-
-
-def _layout(model: Model) -> tuple[int, int]:
-    """Number of row-sum fields and of thin-product rows."""
-    m, sizes = len(model.channels), [len(c.parameters) for c in model.channels]
-    thin = sum(1 + sizes[c] + (sizes[d] if d != c else 0) for c, d in _pairs(model))
-    return 3 * m + len(_pairs(model)), 3 * m + thin
-
-
-def _tile_sums(plain, fields, p_early, weighted: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scalars (6,), row sums (n_fields, R) and thin products (n_thin, C) of one tile, in the order of ``_layout``."""
-
-    def product(x: int, f: jax.Array) -> jax.Array:
-        # with equal weights the fields are masked already, so that a product with the mask is the field itself
-        return f if x == 1 and not weighted else plain[x] * f
-
-    scalars = jnp.stack([jnp.sum(product(b, plain[a]) if b == 1 else plain[a] * plain[b]) for a, b in _SCALARS])
-    ones = jnp.ones((1, fields[0].shape[0]))
-    products, lefts = [], []
-    for f in fields:
-        for x in range(3):
-            products.append(product(x, f))
-            lefts.append(ones)
-    for c, f in enumerate(fields):
-        for d in range(c, len(fields)):
-            products.append(f * fields[d])
-            lefts.append(jnp.concatenate([ones, p_early[c]] if c == d else [ones, p_early[c], p_early[d]]))
-    ones_col = jnp.ones((fields[0].shape[1],))
-    return (
-        scalars,
-        jnp.stack([x @ ones_col for x in products]),
-        jnp.concatenate([left @ x for left, x in zip(lefts, products, strict=True)]),
-    )
-
-
-def _add_slice(total: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
-    zero_index = jnp.zeros((), dtype=start.dtype)
-    old = jax.lax.dynamic_slice(total, (zero_index, start), part.shape)
-    return jax.lax.dynamic_update_slice(total, old + part, (zero_index, start))
-
-
-def _assemble(model: Model, sums: _Sums, p_early: list[jax.Array], p_late: list[jax.Array]) -> jax.Array:
-    """(p+3, p+3) gram matrix of [s, 1, ds/dtheta, r] from the running sums."""
-    p = len(model.parameters)
-    gram = jnp.zeros((p + 3, p + 3))
-    place = (0, 1, p + 2)
-    for (a, b), value in zip(_SCALARS, sums.scalars, strict=True):
-        gram = _add_block(gram, jnp.array([place[a]]), jnp.array([place[b]]), value[None, None], same=a == b)
+def _assemble(model: Model, products: Products, sums: _Sums, p_early: list, p_late: list) -> jax.Array:
+    """(p+3, p+3) gram matrix of [s, 1, ds/dtheta, r] from the sums of a strip."""
+    p, m = len(model.parameters), len(model.channels)
+    place = {_S: jnp.array([0]), _ONE: jnp.array([1]), _R: jnp.array([p + 2])}
     columns = [jnp.array(model.indices(c), dtype=int) + 2 for c in model.channels]
-    field = thin = 0
-    for c in range(len(model.channels)):
-        for x in range(3):
-            value = p_late[c] @ sums.cols[thin] - p_early[c] @ sums.rows[field]
-            gram = _add_block(gram, columns[c], jnp.array([place[x]]), value[:, None], same=False)
-            field, thin = field + 1, thin + 1
-    for c, d in _pairs(model):
-        p1, p2, q1, q2 = p_early[c], p_late[c], p_early[d], p_late[d]
-        size = len(p1)
-        p_thin = sums.cols[thin + 1 : thin + 1 + size]
-        q_thin = p_thin if c == d else sums.cols[thin + 1 + size : thin + 1 + size + len(q1)]
-        block = (p2 * sums.cols[thin]) @ q2.T + (p1 * sums.rows[field]) @ q1.T - p_thin @ q2.T - p2 @ q_thin.T
-        gram = _add_block(gram, columns[c], columns[d], block, same=c == d)
-        field, thin = field + 1, thin + 1 + size + (len(q1) if c != d else 0)
+    rows = dict(zip(products, sums.rows, strict=False))
+    cols, thin = _unstack(model, products, sums.cols)
+    gram = jnp.zeros((p + 3, p + 3))
+    for a, b in ((_S, _S), (_S, _ONE), (_S, _R), (_ONE, _ONE), (_ONE, _R), (_R, _R)):
+        gram = _add_block(gram, place[a], place[b], rows[a, b].sum()[None, None], same=a == b)
+    for c in range(m):
+        sign, base = _base(model, c)
+        for x in (_S, _ONE, _R):
+            key = _key(x, base)
+            value = sign * (p_late[c] @ cols[key] - p_early[c] @ rows[key])
+            gram = _add_block(gram, columns[c], place[x], value[:, None], same=False)
+        for d in range(c, m):
+            key = _key(base, _base(model, d)[1])
+            block = (p_late[c] * cols[key]) @ p_late[d].T + (p_early[c] * rows[key]) @ p_early[d].T
+            block -= thin[key, c] @ p_late[d].T + p_late[c] @ thin[key, d].T
+            gram = _add_block(gram, columns[c], columns[d], sign * _base(model, d)[0] * block, same=c == d)
     return gram
+
+
+def _unstack(model: Model, products: Products, stacked: jax.Array):
+    """Column sums by product, and thin products by product and channel, from their stack."""
+    cols, thin, row = {}, {}, 0
+    for key, left in products.items():
+        if left is None:
+            continue
+        cols[key], row = stacked[row], row + 1
+        for c in left:
+            size = len(model.channels[c].parameters)
+            thin[key, c], row = stacked[row : row + size], row + size
+    return cols, thin
 
 
 def _add_block(gram: jax.Array, a: jax.Array, b: jax.Array, block: jax.Array, same: bool) -> jax.Array:

@@ -83,7 +83,8 @@ def linearize(sums: PassSums, scaling: Scaling, sigma: np.ndarray) -> Linearizat
     f = sums.factors / sigma[:, None, None]
     basis = np.einsum("kmi,kib->kmb", f[:, :, :2], scaling.basis)
     target = f[:, :, -1] - np.einsum("kmi,ki->km", f[:, :, :2], scaling.base - sums.reference)
-    a_beta, r0 = basis.reshape(-1, scaling.n_free), target.reshape(-1)
+    r0 = target.reshape(-1)
+    a_beta = basis.reshape(len(r0), scaling.n_free)
     beta, orthonormal = _least_squares(a_beta, r0)
     pairs = scaling.base + np.einsum("kib,b->ki", scaling.basis, beta)
     r = r0 - a_beta @ beta

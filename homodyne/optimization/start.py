@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import jax
@@ -55,8 +55,8 @@ def small_view(view: View) -> View:
     )
 
 
-def rank(model: Model, view: View, points: np.ndarray, is_feasible: Callable[[np.ndarray], bool]) -> np.ndarray:
-    """The feasible ``points`` ordered by their cost on ``view``, best first; contrast and offset free at every angle."""
+def rank(model: Model, view: View, points: np.ndarray) -> np.ndarray:
+    """The ``points`` ordered by their cost on ``view``, best first; contrast and offset free at every angle."""
     source = view.source
     angles = np.unique(np.linspace(0, view.n_phi - 1, min(_ANGLES, view.n_phi)).astype(int))
     i, j = np.triu_indices(view.n_frames, k=1)
@@ -64,7 +64,6 @@ def rank(model: Model, view: View, points: np.ndarray, is_feasible: Callable[[np
     y = view.held[angles][:, i, j]
     valid = np.isfinite(y)
     weight = np.where(valid, 1.0, 0.0) / np.asarray(source.sigma)[angles, None]
-    points = np.array([x for x in points if is_feasible(x)])
     gap = model.geometry(0.0, source.q, source.gap, source.dt).gap
     costs = [
         np.asarray(

@@ -15,7 +15,7 @@ def residual_figure(result: FitResult) -> Figure:
     """Left: histogram of (data - model) / sigma with the unit Gaussian expected; right: chi2 per point by angle."""
     figure = new_figure(8.2, 3.3)
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1.0))
-    _histogram(left, *result.residual_histogram)
+    _histogram(left, *result.residual_histogram, result.n_points)
     _chi2(right, result)
     return figure
 
@@ -36,7 +36,7 @@ def moments(edges: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
     return mean, float(np.sqrt(counts @ (centers - mean) ** 2 / total))
 
 
-def _histogram(axis: Axes, edges: np.ndarray, counts: np.ndarray) -> None:
+def _histogram(axis: Axes, edges: np.ndarray, counts: np.ndarray, n_points: int) -> None:
     mean, spread = moments(edges, counts)
     expected = expected_counts(edges, float(counts.sum()))
     axis.stairs(counts, edges, fill=True, color=DATA_COLOR, alpha=0.35)
@@ -48,15 +48,18 @@ def _histogram(axis: Axes, edges: np.ndarray, counts: np.ndarray) -> None:
     top = max(float(counts.max(initial=1.0)), float(expected.max(initial=1.0)))
     axis.set_ylim(0.5, 12.0 * top)  # room above the curve for the legend
     axis.set_xlim(edges[0], edges[-1])
-    axis.set_xlabel("(data − model) / $\\sigma$")
+    axis.set_xlabel("(data − model) / $\\sigma$   (end bins hold all beyond)")
     axis.set_ylabel(f"pairs per bin of {edges[1] - edges[0]:.2g} $\\sigma$")
+    axis.set_title(f"{counts.sum():,.0f} of {n_points:,} pairs", loc="left")
     axis.legend(loc="upper left")
 
 
 def _chi2(axis: Axes, result: FitResult) -> None:
     """chi2 of n independent unit Gaussians scatters by sqrt(2 / n) per point."""
     scatter = np.sqrt(2.0 * len(result.phi) / max(result.n_points, 1))
-    axis.axhspan(1 - 2 * scatter, 1 + 2 * scatter, color="0.88", lw=0, label="1 ± 2 s.d., independent noise")
+    axis.axhspan(
+        1 - 2 * scatter, 1 + 2 * scatter, color="0.88", lw=0, label="1 ± 2 s.d. for independent noise, exact $\\sigma$"
+    )
     axis.axhline(1.0, color=MUTED, lw=0.8)
     order = np.argsort(result.phi)
     axis.plot(result.phi[order], result.chi2_per_angle[order], "o", ms=4.5, color=DATA_COLOR, label="one angle")
@@ -68,4 +71,5 @@ def _chi2(axis: Axes, result: FitResult) -> None:
     axis.ticklabel_format(axis="y", useOffset=False)
     axis.set_xlabel("$\\phi$ [degree]")
     axis.set_ylabel("$\\chi^2$ per point")
+    axis.set_title(f"$\\sigma$ {result.sigma_source}", loc="left")
     axis.legend(loc="upper left")

@@ -15,7 +15,7 @@ from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.report import History, Outcome, build_result
 from homodyne.optimization.nlsq.request import Request, check_request
 from homodyne.optimization.nlsq.select import announce
-from homodyne.optimization.nlsq.stratified_ls import stratified_pass
+from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.normal import Linearization, PassSums, linearize
 from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.source import BlockSource, View, all_frames, subset
@@ -26,7 +26,8 @@ from homodyne.result import FitResult
 
 log = logging.getLogger("homodyne")
 
-_REFINED_STARTS = 6
+_REFINED_STARTS = 3
+_SUBSET_POINTS = 300_000
 _WARM_UP = Tolerances(xtol=1e-2, max_passes=60)
 
 PassFunction = Callable[[np.ndarray, np.ndarray], PassSums]
@@ -51,7 +52,7 @@ def solve(
     announce(request.decision)
     history = History(request.n_points)
     with MemoryMonitor() as monitor:
-        held = subset(source, options.subset_frames)
+        held = subset(source, subset_size(request))
         theta, origin = find_start(request, held)
         warm = _warm_up(request, held, theta, history)
         mapping = final_scaling(request, warm.at.scaling)
@@ -71,10 +72,16 @@ def solve(
     return result
 
 
+def subset_size(request: Request) -> int:
+    """Frames of the warm-up subset: few enough that many passes over it cost less than one over all points."""
+    by_points = int((2 * _SUBSET_POINTS / len(request.source.phi)) ** 0.5)
+    return max(16, min(request.options.subset_frames, by_points))
+
+
 def passes(request: Request, view: View) -> PassFunction:
     """The strategy's way to sum over a view."""
     if request.decision.strategy == "stratified_ls":
-        return stratified_pass(request.model, view, request.min_lag)
+        return full_batch_pass(request.model, view, request.min_lag)
     return streamed_pass(request.model, view, request.min_lag, request.decision.block_points)
 
 
@@ -110,9 +117,9 @@ def find_start(request: Request, held: View) -> tuple[np.ndarray, str]:
     if not any(p.search for p in missing):
         given = {p.name: known.get(p.name, p.start) for p in request.parameters}
         return pack(given, request.parameters), "given by the user"
-    small = small_view(held)
-    ranked = rank(request.model, small, candidates(request.parameters, known), request.is_feasible)
-    evaluate = _individual(request, small)
+    points = candidates(request.parameters, known)
+    ranked = rank(request.model, small_view(held), points[request.feasible(points)])
+    evaluate = _individual(request, held)
     best = min(
         (minimize(problem(request, evaluate), x, _WARM_UP, _ignore, damping=1e-2) for x in ranked[:_REFINED_STARTS]),
         key=lambda state: state.at.cost,
@@ -131,7 +138,8 @@ def _warm_up(request: Request, held: View, theta: np.ndarray, history: History) 
 def _individual(request: Request, view: View) -> Callable[[np.ndarray], Linearization]:
     phi = np.asarray(request.source.phi)
     reference = np.tile([0.0, 1.0], (len(phi), 1))
-    return evaluator(request, passes(request, view), make_scaling("individual", phi), reference)
+    run_pass = full_batch_pass(request.model, view, request.min_lag, precise=False)
+    return evaluator(request, run_pass, make_scaling("individual", phi), reference)
 
 
 def _ignore(info: Info) -> None:

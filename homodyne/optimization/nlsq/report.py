@@ -7,15 +7,17 @@ import importlib.metadata
 import logging
 import platform
 
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from scipy.stats import chi2 as chi2_distribution
 
 from homodyne.optimization.covariance import Errors, iid_errors
+from homodyne.optimization.dense import pair_residuals
 from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.nlsq.select import streaming_peak_gb
-from homodyne.optimization.nlsq.stratified_ls import angle_side
+from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma
 from homodyne.optimization.normal import linearize
 from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.source import View
@@ -164,11 +166,10 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> li
             texts.append(f"{p.name} = {x:g} sits at its {side} bound; its error is not defined. Widen bounds or fix it.")
     source = request.source
     geometry = request.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
-    for rate, values in zip(request.model.rates, request.model.rate_values(theta, source.t, geometry), strict=True):
-        values = np.asarray(values)
+    for name, values in request.model.rate_curves(theta, source.t, geometry).items():
         if values.min() < 0 < values.max():
             when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
-            texts.append(f"{rate.name}(t) changes its sign near t = {when:g} s.")
+            texts.append(f"{name}(t) changes its sign near t = {when:g} s.")
     texts += shared_scaling_refuted(outcome)
     return texts
 
@@ -205,21 +206,15 @@ def residual_histogram(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     request, state, held = outcome.request, outcome.state, outcome.held
     assert held.held is not None
     i, j = np.triu_indices(held.n_frames, k=request.min_lag)
-    counts = np.zeros(len(_HISTOGRAM_EDGES) - 1)
-    for k in range(held.n_phi):
-        side = angle_side(request.model, state.theta, held, k)
-        s = np.asarray(_kernel_values(request, side, i, j))
-        sigma = request.source.sigma[k] if held.held_sigma is None else held.held_sigma[k, i, j]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (held.held[k, i, j] - state.at.scaling[k, 1] - state.at.scaling[k, 0] * s) / sigma
-        counts += np.histogram(np.clip(z[np.isfinite(z)], -6, 6), _HISTOGRAM_EDGES)[0]
-    return _HISTOGRAM_EDGES, counts
-
-
-def _kernel_values(request: Request, side, i: np.ndarray, j: np.ndarray):
-    from homodyne.optimization.channels import gather, kernel_fields
-
-    return kernel_fields(request.model, tuple(gather(f, i) for f in side.early), tuple(gather(f, j) for f in side.late), mesh=False)[0]
+    sides = all_sides(request.model, state.theta, held)
+    y = held.held[:, i, j]
+    r = np.asarray(pair_residuals(request.model, sides, jnp.asarray(i), jnp.asarray(j), jnp.asarray(y), jnp.asarray(state.at.scaling)))
+    if held.held_sigma is None:
+        weight = inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None]
+    else:
+        weight = inverse_sigma(held.held_sigma[:, i, j])
+    z = (r * weight)[np.isfinite(y) & (weight > 0)]
+    return _HISTOGRAM_EDGES, np.histogram(np.clip(z, -6, 6), _HISTOGRAM_EDGES)[0].astype(float)
 
 
 def _provenance(request: Request) -> dict:

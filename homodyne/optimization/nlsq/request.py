@@ -40,11 +40,15 @@ class Request:
         """Which parameters move, (p,) bool."""
         return np.array([p.name not in self.fixed for p in self.parameters])
 
-    def is_feasible(self, theta: np.ndarray) -> bool:
-        """Finite, and the model's rates have the right sign on all frames."""
+    def feasible(self, points: np.ndarray) -> np.ndarray:
+        """Which of the points (n, p) are finite and give the model's rates the right sign on all frames; (n,) bool."""
         source = self.source
         geometry = self.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
-        return bool(np.all(np.isfinite(theta))) and self.model.feasible(theta, source.t, geometry)
+        return np.all(np.isfinite(points), axis=1) & self.model.feasible(points, source.t, geometry)
+
+    def is_feasible(self, theta: np.ndarray) -> bool:
+        """The same for one point."""
+        return bool(self.feasible(theta[None, :])[0])
 
 
 def check_request(

@@ -1,0 +1,114 @@
+"""Settings become objects of this package, checked against the chosen model, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from homodyne.config.build import build_dataset, build_model, build_tracker, fit_arguments
+from homodyne.config.validate import validate
+from homodyne.data import Dataset
+from homodyne.errors import InputError
+from homodyne.tracking import MlflowTracker, NullTracker
+
+PATH = "dataset.path=/no/such/file.hdf"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.start.D=1e4", r"model\.start\['D'\]=10000\.0 is not a parameter of this model; did you mean 'D0'"),
+        ("model.fixed.phi=0", r"model\.fixed\['phi'\]=0\.0 is not a parameter"),
+        ("model.bounds.gamma=[0,1]", r"model\.bounds\['gamma'\]"),
+        ("model.start.D0=1e30", r"model\.start\['D0'\]=1e\+30 lies outside the bounds"),
+        ("model.start.D0=nan", r"model\.start\['D0'\]=nan is not a finite number"),
+        ("model.bounds.D0=[5,1]", "needs two finite numbers with lower < upper"),
+        ("model.bounds.D0=[1,2,3]", "needs two finite numbers with lower < upper"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_data_are_opened(composed, override, message):
+    with pytest.raises(InputError, match=message):
+        build_model(validate(composed(PATH, override)))
+
+
+def test_model(composed):
+    model = build_model(validate(composed(PATH, "+experiment=homodyne2_convention")))
+    assert (model.name, model.convention, len(model.parameters)) == ("laminar_flow", "homodyne-2", 7)
+    static = build_model(validate(composed(PATH, "model=static", "model.bounds.D0=[1,1e5]", "model.start.D0=5e4")))
+    assert [p.name for p in static.parameters] == ["D0", "alpha", "D_offset"]
+
+
+def test_own_model_from_a_file(composed, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import dataclasses\nfrom homodyne.models import static\n\n"
+        "def slow():\n    return dataclasses.replace(static(), name='slow')\n\ndef wrong():\n    return 3\n"
+    )
+    assert build_model(validate(composed(PATH, f"model.file={file}", "model.name=slow"))).name == "slow"
+    with pytest.raises(InputError, match=r"model\.name='fast' is not a function in .*mine\.py; that file has: .*slow"):
+        build_model(validate(composed(PATH, f"model.file={file}", "model.name=fast")))
+    with pytest.raises(InputError, match=r"model\.name='wrong' returned int; return a homodyne\.models\.Model"):
+        build_model(validate(composed(PATH, f"model.file={file}", "model.name=wrong")))
+    with pytest.raises(InputError, match=r"model\.file='/none\.py' does not exist"):
+        build_model(validate(composed(PATH, "model.file=/none.py", "model.name=slow")))
+
+
+@pytest.mark.parametrize("target", ["homodyne.result.os.system", "homodyne.result.json.loads"])
+def test_a_target_that_only_passes_through_the_package_is_refused(composed, target):
+    settings = validate(composed(PATH))
+    settings["dataset"]["_target_"] = target
+    with pytest.raises(InputError, match="is defined outside this package"):
+        build_dataset(settings)
+
+
+def test_dataset_from_a_file(composed, tmp_path):
+    rng = np.random.default_rng(1)
+    c2 = 1.2 + 0.01 * rng.normal(size=(3, 12, 12))
+    c2 = 0.5 * (c2 + c2.transpose(0, 2, 1))
+    Dataset.from_arrays(c2, [-30.0, 0.0, 30.0], 0.5 * np.arange(12), 0.01, sigma=0.01).to_netcdf(tmp_path / "x.nc")
+    settings = validate(
+        composed(
+            "dataset=netcdf", f"dataset.path={tmp_path / 'x.nc'}", "dataset.gap_angstrom=2e6", "dataset.phi=[[-5,40]]",
+            "dataset.frames=[2,9]", "dataset.sigma=0.02", "dataset.min_lag=2",
+        )
+    )  # fmt: skip
+    dataset = build_dataset(settings)
+    assert (dataset.gap, dataset.n_t, dataset.dt, dataset.phi.tolist()) == (2e6, 8, 0.5, [0.0, 30.0])
+    assert dataset.sigma.tolist() == [0.02, 0.02]
+    assert fit_arguments(settings)["min_lag"] == 2
+
+
+def test_synthetic_dataset(composed):
+    dataset = build_dataset(
+        validate(composed("dataset=synthetic", "dataset.n_phi=2", "dataset.n_t=20", "dataset.theta.D0=5e3"))
+    )
+    assert (dataset.n_phi, dataset.n_t, dataset.gap) == (2, 20, 2e6)
+    with pytest.raises(InputError, match=r"dataset\.theta\['DO'\]"):
+        build_dataset(validate(composed("dataset=synthetic", "dataset.theta.DO=5e3")))
+
+
+def test_fit_arguments(composed):
+    settings = validate(
+        composed(
+            PATH, "strategy=hybrid_streaming", "optimization.nlsq.memory_threshold_gb=48", "model.fixed.D_offset=0"
+        )
+    )
+    arguments = fit_arguments(settings)
+    assert arguments["strategy"] == "hybrid_streaming"
+    assert arguments["options"].memory_threshold_gb == 48.0
+    assert arguments["fixed"] == {"D_offset": 0.0}
+    assert arguments["scaling"] == "individual"
+
+
+def test_per_angle_mode_replaces_scaling(composed):
+    settings = validate(composed(PATH, "optimization.nlsq.anti_degeneracy.per_angle_mode=auto"))
+    assert fit_arguments(settings)["scaling"] == "auto"
+
+
+def test_trackers(composed, tmp_path):
+    assert isinstance(build_tracker(validate(composed(PATH, "tracking=none")), tmp_path), NullTracker)
+    tracker = build_tracker(validate(composed(PATH, "tracking.tags.sample=silica")), tmp_path)
+    assert isinstance(tracker, MlflowTracker)
+    assert tracker.store.uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracker.store.artifacts == f"file://{tmp_path}/artifacts"
+    assert tracker.tags == {"sample": "silica"}

@@ -1,0 +1,140 @@
+"""Every file below conf/ composes and passes the checks; the schema agrees with the code behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from homodyne.config import schema
+from homodyne.config.paths import conf_dir
+from homodyne.config.validate import validate
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = {
+    "model": {"static", "laminar_flow"},
+    "dataset": {"auto", "aps_legacy", "apsu", "netcdf", "npz", "zarr", "synthetic"},
+    "strategy": {"auto", "stratified_ls", "hybrid_streaming"},
+    "optimization": {"default"},
+    "tracking": {"mlflow", "none"},
+}
+EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention")
+
+
+def with_path(group: str, option: str) -> list[str]:
+    return [] if option == "synthetic" else ["dataset.path=/data/x.hdf"]
+
+
+def test_the_checkout_is_found_before_a_packaged_copy():
+    assert conf_dir() == CONF
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_file_of_a_group_is_listed_here(group):
+    assert {f.stem for f in (CONF / group).glob("*.yaml")} == GROUPS[group]
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUPS.items() for o in sorted(options)])
+def test_every_choice_composes_and_is_valid(composed, group, option):
+    settings = validate(composed(f"{group}={option}", *with_path(group, option)))
+    name = settings[group].get("name")
+    assert name in (None, option)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_and_is_valid(composed, name):
+    settings = validate(composed(f"+experiment={name}", "dataset.path=/data/x.hdf"))
+    assert settings["tracking"]["experiment_name"] == name
+
+
+def test_experiments_hold_deltas_only_and_are_absent_from_the_defaults():
+    assert {f.stem for f in (CONF / "experiment").glob("*.yaml")} == set(EXPERIMENTS)
+    for name in EXPERIMENTS:
+        text = (CONF / "experiment" / f"{name}.yaml").read_text()
+        assert text.startswith("# @package _global_\n")
+        assert all(key.startswith("override /") for entry in yaml.safe_load(text)["defaults"] for key in entry)
+    assert "experiment" not in (CONF / "config.yaml").read_text().split("_self_")[0]
+
+
+def test_the_command_of_the_documentation(composed):
+    settings = validate(
+        composed(
+            "+experiment=laminar_flow", "dataset=apsu", "dataset.path=/data/run42_results.hdf", "dataset.q=0.0054",
+            "dataset.gap_angstrom=2e6",
+        )
+    )  # fmt: skip
+    assert settings["model"]["name"] == "laminar_flow"
+    assert settings["dataset"] | {"engine": "apsu", "q": 0.0054, "gap_angstrom": 2e6} == settings["dataset"]
+    assert settings["strategy"]["name"] == "auto"
+
+
+def test_a_command_line_choice_wins_over_the_experiment(composed):
+    assert validate(composed("+experiment=laminar_flow", "dataset=synthetic"))["dataset"]["n_phi"] == 10
+    assert (
+        validate(composed("+experiment=homodyne2_convention", "dataset.path=x"))["model"]["convention"] == "homodyne-2"
+    )
+    assert validate(composed("+experiment=large", "dataset.path=x", "strategy=auto"))["strategy"]["name"] == "auto"
+
+
+def test_solver_settings_are_those_of_the_solver():
+    from homodyne.optimization.nlsq.options import NLSQOptions
+
+    ours = {f.name: f.default for f in dataclasses.fields(schema.NlsqConf) if f.name != "anti_degeneracy"}
+    assert ours == {f.name: f.default for f in dataclasses.fields(NLSQOptions)}
+
+
+def test_dataset_settings_are_the_arguments_of_open():
+    from homodyne.config.build import FIT_SETTINGS, RENAMED
+    from homodyne.data import Dataset
+
+    fields = {f.name for f in dataclasses.fields(schema.FileDatasetConf)} - {"_target_", *FIT_SETTINGS}
+    assert {RENAMED.get(f, f) for f in fields} == set(inspect.signature(Dataset.open).parameters)
+
+
+def test_synthetic_settings_are_the_arguments_behind_them():
+    from homodyne.config.build import FIT_SETTINGS, RENAMED
+    from homodyne.simulate.synthetic import synthetic_dataset
+
+    fields = {f.name for f in dataclasses.fields(schema.SyntheticDatasetConf)} - {"_target_", *FIT_SETTINGS}
+    assert {RENAMED.get(f, f) for f in fields} == set(inspect.signature(synthetic_dataset).parameters)
+
+
+DOCUMENT = {
+    "fraction": (
+        "optimization:\n  nlsq:\n    memory_fraction: 0.75    # Use streaming when data exceeds 75% of RAM\n"
+        "    # memory_threshold_gb: 48  # Or set an explicit GB limit\n"
+    ),
+    "threshold": "optimization:\n  nlsq:\n    memory_threshold_gb: 48\n",
+    "shared_node": "optimization:\n  nlsq:\n    memory_fraction: 0.60   # Leave 40% for OS and other processes\n",
+    "per_angle": (
+        'optimization:\n  nlsq:\n    anti_degeneracy:\n      per_angle_mode: "auto"   # +2 params, not +2*n_phi\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENT)
+@pytest.mark.parametrize("header", [True, False])
+def test_fragments_of_the_streaming_page_are_overlays(composed, tmp_path, name, header):
+    """Verbatim, added as ``+overlay@_global_=NAME``; or with the package line as ``+overlay=NAME``."""
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "mine.yaml").write_text(("# @package _global_\n" if header else "") + DOCUMENT[name])
+    override = "+overlay=mine" if header else "+overlay@_global_=mine"
+    cfg = composed(f"hydra.searchpath=[file://{tmp_path}]", "+experiment=large", override, "dataset.path=x")
+    nlsq = validate(cfg)["optimization"]["nlsq"]
+    expected = yaml.safe_load(DOCUMENT[name])["optimization"]["nlsq"]
+    assert nlsq | expected == nlsq or nlsq["anti_degeneracy"] == expected["anti_degeneracy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model.scaling=auto", "model.scaling=auto"),
+        ("dataset.path=/a/b c.hdf,x=[1,2]", "dataset.path=_a_b_c.hdf,x=_1,2"),
+        ("", "default"),
+    ],
+)
+def test_sweep_folders_are_one_path_component(text, expected):
+    assert schema.folder_name(text) == expected

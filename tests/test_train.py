@@ -1,0 +1,269 @@
+"""The command: exit codes, messages, what is left on disk and in MLflow, sweeps."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from omegaconf import OmegaConf
+
+from homodyne import train
+from homodyne.result import FitResult, Status
+from tests.factories import make_fit_result, make_maps
+
+SMALL = [
+    "model=static",
+    "dataset=synthetic",
+    "dataset.model=static",
+    "dataset.n_phi=2",
+    "dataset.n_t=40",
+    "plots=false",
+]
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd) -> Iterator[Callable[..., Ended]]:
+    """Run the command in this process, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["homodyne.train", *arguments])
+        code = train.main()
+        return Ended(code, *capfd.readouterr())
+
+    yield run
+    for handler in logging.getLogger().handlers[:]:
+        if type(handler) in (logging.FileHandler, logging.StreamHandler):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+
+@pytest.fixture
+def quick_fit(monkeypatch) -> Callable[..., None]:
+    """Replace the fit by a finished one, whose scaling is the one asked for."""
+
+    def replace(status: Callable[[str], Status] = lambda scaling: Status.CONVERGED) -> None:
+        def fit(dataset, model, **arguments) -> FitResult:
+            return make_fit_result(scaling=arguments["scaling"], status=status(arguments["scaling"]))
+
+        monkeypatch.setattr("homodyne.fitting.fit", fit)
+        monkeypatch.setattr("homodyne.fitting.fit_maps", lambda *given: make_maps(n_phi=1, n_t=20))
+
+    return replace
+
+
+def only_run(root: Path) -> Path:
+    (config,) = root.glob("outputs/runs/*/*/config.yaml")
+    return config.parent
+
+
+def recorded_runs(root: Path):
+    from homodyne.tracking.store import Store
+
+    client = Store.locate(None, None, root / "outputs").client()
+    return client.search_runs([e.experiment_id for e in client.search_experiments()])
+
+
+def test_a_fit_from_settings_to_the_record(command, tmp_path):
+    ended = command(*SMALL, "dataset.contrast_spread=0", "optimization.nlsq.anti_degeneracy.per_angle_mode=auto")
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    assert "[INFO] Strategy: stratified_ls (n=1.56K pts" in ended.out
+    assert "per_angle_mode replaces model.scaling=individual" in ended.out
+    assert "[INFO] Status: converged" in ended.out
+    folder = only_run(tmp_path)
+    result = FitResult.load(folder / "result.nc")
+    assert result.converged
+    assert result.scaling == "auto"
+    assert abs(result.theta["D0"] - 8e3) < 5 * result.stderr["D0"]
+    assert "[INFO] Strategy: stratified_ls" in (folder / "fit.log").read_text()
+    settings = OmegaConf.load(folder / "config.yaml")
+    assert settings.dataset.n_t == 40
+    (run,) = recorded_runs(tmp_path)
+    assert run.data.metrics["theta.D0"] == result.theta["D0"]
+    assert json.loads((folder / "recorded.json").read_text())["run_id"] == run.info.run_id
+
+
+def test_not_converged_is_recorded_and_exits_with_2(command, quick_fit, tmp_path):
+    quick_fit(lambda scaling: Status.MAX_PASSES)
+    ended = command("dataset=synthetic", "dataset.n_t=20")
+    assert ended.code == 2
+    assert "[WARNING] Status: NOT CONVERGED (max_passes). The pass limit was reached first" in ended.out
+    (run,) = recorded_runs(tmp_path)
+    assert run.data.tags["status"] == "max_passes"
+    assert {f.name for f in (only_run(tmp_path) / "figures").iterdir()} >= {"convergence.png", "memory.png"}
+
+
+def test_without_tracking_the_folder_is_the_record(command, quick_fit, tmp_path):
+    quick_fit()
+    assert command("dataset=synthetic", "dataset.n_t=20", "tracking=none", "plots=false").code == 0
+    assert (only_run(tmp_path) / "result.nc").is_file()
+    assert not (tmp_path / "outputs" / "mlflow.db").exists()
+
+
+def test_an_unreachable_server_costs_nothing_but_a_warning(command, quick_fit, tmp_path):
+    quick_fit()
+    started = time.monotonic()
+    ended = command("dataset=synthetic", "dataset.n_t=20", "tracking.uri=http://127.0.0.1:9", "plots=false")
+    assert time.monotonic() - started < 20
+    assert ended.code == 3
+    folder = only_run(tmp_path)
+    assert "[WARNING] no MLflow server answers at http://127.0.0.1:9" in ended.out
+    assert f"homodyne-import-run {folder}" in ended.out
+    assert FitResult.load(folder / "result.nc").converged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.scalng=auto"], "[ERROR] model.scalng='auto' is not a known key; did you mean model.scaling?\n"),
+        (["+model.foo=3", "dataset.path=x"], "[ERROR] model.foo=3 is not a known key; known: name, file"),
+        (["dataset.q=abc"], "[ERROR] dataset.q='abc' cannot be used"),
+        ([], "[ERROR] dataset.path=None is missing; set dataset.path=/path/to/file\n"),
+        (["dataset.path=/no/such.hdf"], "[ERROR] dataset.path='/no/such.hdf' does not exist; check the path"),
+        (["dataset.path=x", "model.start.DO=3"], "[ERROR] model.start['DO']=3.0 is not a parameter of this model"),
+        (["dataset=synthetic", "tracking._target_=os.system"], "[ERROR] tracking._target_='os.system' names a target"),
+        (["--config-dir", "nowhere"], "nowhere' not found"),
+        (["dataset=synthetic", "hydra.run.dir=a_file/run"], "[ERROR] output folder='a_file"),
+    ],
+)
+def test_errors_are_one_line_on_stderr_and_exit_with_1(command, tmp_path, arguments, message):
+    (tmp_path / "a_file").write_text("")
+    ended = command(*arguments)
+    assert ended.code == 1
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+    assert "Traceback" not in ended.err + ended.out
+    assert not list(tmp_path.glob("outputs/**/result.nc"))
+    assert not (tmp_path / "outputs" / "mlflow.db").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_noticed_before_data_are_read(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("homodyne.config.build.build_dataset", lambda settings: pytest.fail("data were opened"))
+    (tmp_path / "outputs").write_text("a file in its place")
+    ended = command("dataset=synthetic")
+    assert ended.code == 1
+    assert "cannot be written" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_missing_gap_is_named_with_its_unit(command, tmp_path):
+    import numpy as np
+
+    from homodyne.data import Dataset
+
+    c2 = np.full((1, 8, 8), 1.1)
+    Dataset.from_arrays(c2, [0.0], 0.1 * np.arange(8), 0.01, sigma=0.1).to_netcdf(tmp_path / "x.nc")
+    ended = command("dataset.path=x.nc", "model=laminar_flow")
+    assert ended.code == 1
+    assert (
+        "[ERROR] dataset.gap_angstrom=None is missing and laminar_flow needs it; set dataset.gap_angstrom" in ended.err
+    )
+
+
+def test_a_folder_used_again_keeps_nothing_of_the_earlier_run(command, quick_fit, tmp_path, monkeypatch):
+    quick_fit()
+    again = ["dataset=synthetic", "dataset.n_t=20", "hydra.run.dir=here", "tracking=none", "plots=false"]
+    assert command(*again).code == 0
+    (tmp_path / "here" / "recorded.json").write_text('{"uri": "old", "run_id": "old"}')
+
+    def broken(*given, **settings):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("homodyne.fitting.fit", broken)
+    with pytest.raises(ZeroDivisionError):
+        command(*again)
+    assert not (tmp_path / "here" / "result.nc").exists()
+    assert not (tmp_path / "here" / "recorded.json").exists()
+    assert "ZeroDivisionError" in (tmp_path / "here" / "fit.log").read_text()
+
+
+def test_a_sweep_records_each_job_under_one_parent(command, quick_fit, tmp_path):
+    quick_fit(lambda scaling: Status.STALLED if scaling == "auto" else Status.CONVERGED)
+    ended = command(
+        "-m", "+experiment=laminar_flow", "dataset=synthetic", "dataset.n_t=20", "plots=false",
+        "model.scaling=individual,auto,constant",
+    )  # fmt: skip
+    assert ended.code == 2
+    names = sorted(p.parent.name for p in tmp_path.glob("outputs/sweeps/*/*/*/result.nc"))
+    assert names == [
+        f"{n}_dataset.n_t=20,model.scaling={s},plots=False" for n, s in enumerate(("individual", "auto", "constant"))
+    ]
+    jobs = [r for r in recorded_runs(tmp_path) if "mlflow.parentRunId" in r.data.tags]
+    assert {r.data.tags["scaling"] for r in jobs} == {"individual", "auto", "constant"}
+    assert len({r.data.tags["mlflow.parentRunId"] for r in jobs}) == 1
+    assert len(recorded_runs(tmp_path)) == 4
+
+
+def test_bad_input_in_one_job_does_not_stop_the_others(command, quick_fit, tmp_path):
+    quick_fit()
+    ended = command(
+        "-m", "dataset=synthetic", "dataset.n_t=20", "plots=false", "tracking=none", "model.scaling=wrong,auto"
+    )
+    assert ended.code == 1
+    assert "[ERROR] model.scaling='wrong' is not one of the choices" in ended.err
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/result.nc"))) == 1
+
+
+def test_a_sweep_in_parallel_processes(tmp_path):
+    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *SMALL, "optimization.nlsq.max_passes=1,50"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "homodyne.train", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])},
+    )  # fmt: skip
+    runs = recorded_runs(tmp_path)
+    jobs = {r.data.tags["status"]: r for r in runs if "mlflow.parentRunId" in r.data.tags}
+    assert set(jobs) == {"converged", "max_passes"}, ended.stderr
+    assert len({r.data.tags["mlflow.parentRunId"] for r in jobs.values()}) == 1
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_objective_is_the_reduced_chi_squared(tmp_path, quick_fit, monkeypatch):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+
+    from homodyne.config.paths import conf_dir
+
+    quick_fit()
+    monkeypatch.chdir(tmp_path)
+    overrides = [
+        "dataset=synthetic",
+        "dataset.n_t=20",
+        "tracking=none",
+        "plots=false",
+        f"hydra.runtime.output_dir={tmp_path}",
+    ]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    assert train.train(cfg) == make_fit_result().chi2_reduced
+
+
+def test_help_is_light(tmp_path):
+    code = (
+        "import sys; sys.argv = ['homodyne.train', '--help']\nfrom homodyne import train\n"
+        "try:\n    train.main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'jax', 'mlflow', 'xarray', 'matplotlib', 'netCDF4', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "python -m homodyne.train +experiment=laminar_flow dataset=apsu" in ended.stdout
+    assert "strategy: auto, hybrid_streaming, stratified_ls" in ended.stdout
+    assert not list(tmp_path.iterdir())
