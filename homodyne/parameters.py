@@ -39,7 +39,10 @@ class Parameter:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lower) and math.isfinite(self.upper) and self.lower < self.upper):
             raise InputError(
-                f"bounds['{self.name}']", (self.lower, self.upper), "needs finite lower < upper", "swap or widen the pair"
+                f"bounds['{self.name}']",
+                (self.lower, self.upper),
+                "needs finite lower < upper",
+                "swap or widen the pair",
             )
         if not self.lower <= self.start <= self.upper:
             raise InputError(
@@ -62,7 +65,12 @@ def check_known(given: Mapping[str, object], parameters: Sequence[Parameter], fi
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"{field}[{name!r}]", given[name], "is not a parameter of this model", hint + f"known: {', '.join(known)}")
+            raise InputError(
+                f"{field}[{name!r}]",
+                given[name],
+                "is not a parameter of this model",
+                hint + f"known: {', '.join(known)}",
+            )
 
 
 def with_bounds(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[float]]) -> tuple[Parameter, ...]:
@@ -79,7 +87,12 @@ def with_bounds(parameters: Sequence[Parameter], bounds: Mapping[str, Sequence[f
             continue
         pair = bounds[p.name]
         if len(pair) != 2 or not all(math.isfinite(float(b)) for b in pair) or not float(pair[0]) < float(pair[1]):
-            raise InputError(f"bounds[{p.name!r}]", tuple(pair), "needs two finite numbers with lower < upper", "swap or widen the pair")
+            raise InputError(
+                f"bounds[{p.name!r}]",
+                tuple(pair),
+                "needs two finite numbers with lower < upper",
+                "swap or widen the pair",
+            )
         lower, upper = float(pair[0]), float(pair[1])
         out.append(dataclasses.replace(p, lower=lower, upper=upper, start=min(max(p.start, lower), upper)))
     return tuple(out)

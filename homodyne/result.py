@@ -150,7 +150,9 @@ class FitResult:
         rows = [f"{'parameter':<18} {'unit':<18} {'value':>14} {'error':>12}  remark"]
         for p in self.parameters:
             remark = "fixed" if p.name in self.fixed else ("at bound" if self.at_bound[p.name] else "")
-            rows.append(f"{p.name:<18} {p.unit:<18} {self.theta[p.name]:>14.6g} {self.stderr[p.name]:>12.3g}  {remark}".rstrip())
+            rows.append(
+                f"{p.name:<18} {p.unit:<18} {self.theta[p.name]:>14.6g} {self.stderr[p.name]:>12.3g}  {remark}".rstrip()
+            )
         return "\n".join(rows)
 
     def to_dataset(self) -> xr.Dataset:
@@ -177,7 +179,7 @@ class FitResult:
                 "rss": ("seconds_since_start", self.memory.series_gb, {"units": "GB"}),
                 "residual_counts": ("residual_bin", counts),
                 "residual_edges": ("residual_edge", edges),
-                **{name: da for name, da in self.history.data_vars.items()},
+                **dict(self.history.data_vars.items()),
             },
             coords={
                 "parameter": names,
@@ -205,7 +207,12 @@ class FitResult:
         """
         target = Path(path)
         if not os.access(target.parent, os.W_OK):
-            raise InputError("path", str(target), "lies in a folder that is missing or not writable", "create the folder or choose another")
+            raise InputError(
+                "path",
+                str(target),
+                "lies in a folder that is missing or not writable",
+                "create the folder or choose another",
+            )
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         self.to_dataset().to_netcdf(partial, engine="netcdf4")
         os.replace(partial, target)
@@ -244,9 +251,14 @@ def _from_dataset(ds: xr.Dataset) -> FitResult:
     names = [str(n) for n in ds["parameter"].values]
     parameters = tuple(
         Parameter(
-            n, str(ds["unit"].values[i]), min(max(float(ds["start"][i]), float(ds["lower"][i])), float(ds["upper"][i])),
-            float(ds["lower"][i]), float(ds["upper"][i]), float(ds["scale"][i]), str(ds["description"].values[i]),
-        )  # fmt: skip
+            n,
+            str(ds["unit"].values[i]),
+            min(max(float(ds["start"][i]), float(ds["lower"][i])), float(ds["upper"][i])),
+            float(ds["lower"][i]),
+            float(ds["upper"][i]),
+            float(ds["scale"][i]),
+            str(ds["description"].values[i]),
+        )
         for i, n in enumerate(names)
     )
 
@@ -263,11 +275,18 @@ def _from_dataset(ds: xr.Dataset) -> FitResult:
         fixed={n: theta[n] for n in names if fixed[n]},
         start=by_name("start"),
         phi=ds["phi"].values,
-        **{n: ds[n].values for n in ("contrast", "contrast_stderr", "offset", "offset_stderr", "chi2_per_angle", "sigma")},
+        contrast=ds["contrast"].values,
+        contrast_stderr=ds["contrast_stderr"].values,
+        offset=ds["offset"].values,
+        offset_stderr=ds["offset_stderr"].values,
+        chi2_per_angle=ds["chi2_per_angle"].values,
+        sigma=ds["sigma"].values,
         status=Status(ds.attrs["status"]),
         history=ds[list(HISTORY_VARIABLES)].reset_coords(drop=True),
         memory=Memory(
-            **json.loads(ds.attrs["memory"]), series_seconds=ds["seconds_since_start"].values, series_gb=ds["rss"].values
+            **json.loads(ds.attrs["memory"]),
+            series_seconds=ds["seconds_since_start"].values,
+            series_gb=ds["rss"].values,
         ),
         decision=_decision(json.loads(ds.attrs["decision"])),
         residual_histogram=(ds["residual_edges"].values, ds["residual_counts"].values),

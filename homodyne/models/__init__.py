@@ -5,7 +5,18 @@ from homodyne.models.base import Channel, Geometry, Model, Phase, Rate
 from homodyne.models.laminar_flow import CONVENTIONS, laminar_flow
 from homodyne.models.static import static
 
-__all__ = ["CONVENTIONS", "MODELS", "Channel", "Geometry", "Model", "Phase", "Rate", "get_model", "laminar_flow", "static"]
+__all__ = [
+    "CONVENTIONS",
+    "MODELS",
+    "Channel",
+    "Geometry",
+    "Model",
+    "Phase",
+    "Rate",
+    "get_model",
+    "laminar_flow",
+    "static",
+]
 
 MODELS = ("static", "laminar_flow")
 
@@ -24,4 +35,6 @@ def get_model(name: str, convention: str = "physical") -> Model:
         return static()
     if name == "laminar_flow":
         return laminar_flow(convention)
-    raise InputError("model", name, "is unknown", f"choose one of {', '.join(MODELS)}, or pass a homodyne.Model of your own")
+    raise InputError(
+        "model", name, "is unknown", f"choose one of {', '.join(MODELS)}, or pass a homodyne.Model of your own"
+    )

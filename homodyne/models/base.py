@@ -109,10 +109,13 @@ class Model:
 
     def __post_init__(self) -> None:
         known = {p.name for p in self.parameters}
-        for part in (*self.channels, *self.rates):
+        parts: tuple[Channel | Rate, ...] = (*self.channels, *self.rates)
+        for part in parts:
             for name in part.parameters:
                 if name not in known:
-                    raise InputError(f"{part.name}.parameters", name, "is not a parameter of the model", f"known: {sorted(known)}")
+                    raise InputError(
+                        f"{part.name}.parameters", name, "is not a parameter of the model", f"known: {sorted(known)}"
+                    )
 
     def indices(self, part: Channel | Rate) -> tuple[int, ...]:
         """Positions in theta of the parameters that ``part`` depends on."""
@@ -149,14 +152,20 @@ class Model:
         Raises:
             InputError: gap missing where the model needs it; a parameter missing or out of bounds.
         """
-        vector = pack(check_values(theta, self.parameters, "theta"), self.parameters) if isinstance(theta, Mapping) else theta
+        vector = (
+            pack(check_values(theta, self.parameters, "theta"), self.parameters)
+            if isinstance(theta, Mapping)
+            else theta
+        )
         geometry = self.geometry(phi, q, gap, float(t[1] - t[0]))
         return np.asarray(_evaluate(self, jnp.asarray(vector), jnp.asarray(t), geometry))
 
     def geometry(self, phi: float, q: float, gap: float | None, dt: float) -> Geometry:
         """Geometry of one angle, after checking that a gap is there if the model needs one."""
         if self.needs_gap and gap is None:
-            raise InputError("gap", gap, f"is missing and {self.name} needs it", "give the rotor-stator distance in angstrom")
+            raise InputError(
+                "gap", gap, f"is missing and {self.name} needs it", "give the rotor-stator distance in angstrom"
+            )
         return Geometry(phi, q, math.nan if gap is None else gap, dt)
 
 

@@ -62,5 +62,11 @@ def laminar_flow(convention: str = "physical") -> Model:
     rates = (TRANSPORT_RATE, Rate("gamma_dot", "s^-1", _RATE_NAMES, shear_rate))
     kernel = _kernel if physical else _kernel_homodyne2
     return Model(
-        "laminar_flow", (*DIFFUSION, *SHEAR, PHI0), (DECAY_CHANNEL, shear), kernel, rates, needs_gap=True, convention=convention
+        "laminar_flow",
+        (*DIFFUSION, *SHEAR, PHI0),
+        (DECAY_CHANNEL, shear),
+        kernel,
+        rates,
+        needs_gap=True,
+        convention=convention,
     )

@@ -63,12 +63,14 @@ def _one_angle(model: Model, theta: jax.Array, t: jax.Array, index: jax.Array, g
         z, dz = values(own)[index], jax.jacfwd(values)(own).T[:, index]
         empty = jnp.zeros((0,))
         late.append(Frames(z, dz, jnp.sin(z) if channel.phase else empty, jnp.cos(z) if channel.phase else empty))
-        constant = Frames(jnp.zeros_like(z), jnp.zeros_like(dz), jnp.zeros_like(late[-1].sin), jnp.ones_like(late[-1].cos))
+        constant = Frames(
+            jnp.zeros_like(z), jnp.zeros_like(dz), jnp.zeros_like(late[-1].sin), jnp.ones_like(late[-1].cos)
+        )
         early.append(constant if channel.pairwise_constant else late[-1])
     return Side(tuple(early), tuple(late))
 
 
-def angle(side: Side, k: jax.Array) -> Side:
+def angle(side: Side, k: jax.Array | int) -> Side:
     """The channels of one angle out of all."""
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, k, keepdims=False), side)
 
@@ -115,7 +117,9 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
         cos1, cos2 = pairwise(a.cos, b.cos)
         arguments.append(Phase(z2 - z1, sin2 * cos1 - cos2 * sin1, cos2 * cos1 + sin2 * sin1))
     differentiated = tuple(c for c, channel in enumerate(model.channels) if not channel.exponential)
-    evaluate = jax.value_and_grad(model.kernel, argnums=differentiated) if differentiated else _without_gradient(model.kernel)
+    evaluate = (
+        jax.value_and_grad(model.kernel, argnums=differentiated) if differentiated else _without_gradient(model.kernel)
+    )
     for _ in range(2 if mesh else 1):
         evaluate = jax.vmap(evaluate)
     s, gradient = evaluate(*(jax.tree.map(lambda x: jnp.broadcast_to(x, _shape(arguments)), a) for a in arguments))

@@ -35,7 +35,14 @@ def jacobian_rows(
 
 @partial(jax.jit, static_argnames=("model", "precise"))
 def dense_factors(
-    model: Model, sides: Side, i: jax.Array, j: jax.Array, y: jax.Array, w: jax.Array, references: jax.Array, precise: bool
+    model: Model,
+    sides: Side,
+    i: jax.Array,
+    j: jax.Array,
+    y: jax.Array,
+    w: jax.Array,
+    references: jax.Array,
+    precise: bool,
 ) -> jax.Array:
     """Reduce the rows of all pairs, angle by angle, in angle-balanced chunks.
 

@@ -19,23 +19,27 @@ t = 0 the uncentered ones would lose six digits.
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import Side, angle, kernel_fields, take
 
 
-class Moments(NamedTuple):
-    """Sums over pairs: ``gram`` (..., p+3, p+3) and the number of valid pairs ``count`` (...)."""
+@partial(jax.tree_util.register_dataclass, data_fields=("gram", "count"), meta_fields=())
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Sums over pairs: ``gram`` (p+3, p+3) and the number of valid pairs ``count``; a commutative monoid under +."""
 
     gram: jax.Array
     count: jax.Array
 
-    def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
+    def __add__(self, other: Moments) -> Moments:
         return Moments(self.gram + other.gram, self.count + other.count)
 
 
@@ -65,8 +69,8 @@ class Panel(NamedTuple):
     row0: jax.Array | int
     n_rows: jax.Array | int
     n_cols: jax.Array | int
-    c2: jax.Array
-    weights: jax.Array | None
+    c2: jax.Array | np.ndarray
+    weights: jax.Array | np.ndarray | None
 
 
 @partial(jax.jit, static_argnames=("model", "shape"))

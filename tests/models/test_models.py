@@ -10,7 +10,7 @@ from homodyne.errors import InputError
 from homodyne.models import Channel, Model, Phase, get_model
 from homodyne.models.sinc import sinc
 from homodyne.parameters import Parameter
-from tests.reference import DT, FLOW, GAP, Q, STATIC, g1_squared, jacobian
+from tests.reference import DT, FLOW, GAP, STATIC, Q, g1_squared, jacobian
 
 T = np.arange(40) * DT
 
@@ -66,12 +66,23 @@ def test_laminar_flow_agrees_with_particles():
 @pytest.mark.parametrize("phi", [-80.0, 2.0, 91.0, 179.0])
 def test_both_conventions_equal_the_written_expressions(convention, phi):
     s = get_model("laminar_flow", convention).g1_squared(FLOW, T, phi, Q, GAP)
-    np.testing.assert_allclose(s, g1_squared(list(FLOW.values()), T, phi, convention=convention).real, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(
+        s, g1_squared(list(FLOW.values()), T, phi, convention=convention).real, atol=1e-10, rtol=0
+    )
 
 
 def test_known_numbers_of_the_two_conventions():
     """q=0.0054, gap=2e6, shear 2e-4, phi=0, one second: 0.66688 for the physics, 0.92395 in homodyne 2.x."""
-    theta = {**FLOW, "D0": 1.0, "alpha": 0.0, "D_offset": 0.0, "gamma_dot_0": 2e-4, "beta": 0.0, "gamma_dot_offset": 0.0, "phi0": 0.0}
+    theta = {
+        **FLOW,
+        "D0": 1.0,
+        "alpha": 0.0,
+        "D_offset": 0.0,
+        "gamma_dot_0": 2e-4,
+        "beta": 0.0,
+        "gamma_dot_offset": 0.0,
+        "phi0": 0.0,
+    }
     for convention, value in (("physical", 0.66688), ("homodyne-2", 0.92395)):
         s = get_model("laminar_flow", convention).g1_squared(theta, np.arange(2.0), 0.0, Q, GAP)[0, 1]
         assert s / np.exp(-(Q**2)) == pytest.approx(value, abs=5e-6)
@@ -105,7 +116,9 @@ def test_complex_step_reference_agrees_with_finite_differences():
     s, columns = jacobian(theta, T, 30.0)
     for m in range(7):
         h = 1e-6 * max(abs(theta[m]), 1e-3)
-        up, down = (g1_squared(theta + sign * h * np.eye(7)[m], T, 30.0)[np.triu_indices(len(T), 1)] for sign in (1, -1))
+        up, down = (
+            g1_squared(theta + sign * h * np.eye(7)[m], T, 30.0)[np.triu_indices(len(T), 1)] for sign in (1, -1)
+        )
         np.testing.assert_allclose(columns[:, m], (up - down) / (2 * h), atol=2e-7 * np.abs(columns[:, m]).max())
     assert s.shape == (len(T) * (len(T) - 1) // 2,)
 
@@ -125,11 +138,15 @@ def test_curves_of_the_rates():
 
 
 def test_errors_name_the_remedy():
-    with pytest.raises(InputError, match="gap=None is missing and laminar_flow needs it; give the rotor-stator distance"):
+    with pytest.raises(
+        InputError, match="gap=None is missing and laminar_flow needs it; give the rotor-stator distance"
+    ):
         get_model("laminar_flow").g1_squared(FLOW, T, 0.0, Q)
     with pytest.raises(InputError, match="model='turbulent' is unknown; choose one of static, laminar_flow"):
         get_model("turbulent")
     with pytest.raises(InputError, match="convention='homodyne-1' is unknown"):
         get_model("laminar_flow", "homodyne-1")
     with pytest.raises(InputError, match="is not a parameter of the model"):
-        Model("own", (Parameter("a", "", 1, 0, 2, 1),), (Channel("x", ("b",), lambda theta, t, g: theta[0] * t),), jnp.exp)
+        Model(
+            "own", (Parameter("a", "", 1, 0, 2, 1),), (Channel("x", ("b",), lambda theta, t, g: theta[0] * t),), jnp.exp
+        )

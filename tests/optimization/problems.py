@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from tests.reference import DT, FLOW, GAP, Q, STATIC, g1_squared
+from tests.reference import DT, FLOW, GAP, STATIC, Q, g1_squared
 
 
 @dataclasses.dataclass(frozen=True)

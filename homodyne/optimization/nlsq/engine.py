@@ -125,7 +125,9 @@ def find_start(request: Request, held: View) -> tuple[np.ndarray, str]:
         key=lambda state: state.at.cost,
     )
     source = "found from the data" if not request.start else "given by the user, the rest found from the data"
-    log.info("Start %s: %s", source, ", ".join(f"{n}={v:.4g}" for n, v in unpack(best.theta, request.parameters).items()))
+    log.info(
+        "Start %s: %s", source, ", ".join(f"{n}={v:.4g}" for n, v in unpack(best.theta, request.parameters).items())
+    )
     return best.theta, source
 
 

@@ -30,12 +30,18 @@ class NLSQOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
-            raise InputError("memory_fraction", self.memory_fraction, "must be above 0 and at most 1", "set it to 0.75, say")
+            raise InputError(
+                "memory_fraction", self.memory_fraction, "must be above 0 and at most 1", "set it to 0.75, say"
+            )
         limit = self.memory_threshold_gb
         if limit is not None and not (math.isfinite(limit) and limit > 0):
-            raise InputError("memory_threshold_gb", limit, "must be a positive number of GB", "leave it out to use memory_fraction")
+            raise InputError(
+                "memory_threshold_gb", limit, "must be a positive number of GB", "leave it out to use memory_fraction"
+            )
         for name, least in (("max_passes", 1), ("fourier_order", 0), ("subset_frames", 16)):
             if getattr(self, name) < least:
-                raise InputError(name, getattr(self, name), f"must be at least {least}", "leave it out to use the default")
+                raise InputError(
+                    name, getattr(self, name), f"must be at least {least}", "leave it out to use the default"
+                )
         if not self.xtol > 0:
             raise InputError("xtol", self.xtol, "must be positive", "leave it out to use the default")

@@ -66,7 +66,10 @@ class History:
             "chi2": [2 * i.cost / max(i.points, 1) for i in infos],
             "accepted": [int(i.accepted) for i in infos],
             "points_per_second": [i.points / max(i.seconds, 1e-9) for i in infos],
-            **{name: [getattr(i, name) for i in infos] for name in ("gradient_norm", "step_norm", "radius", "points", "seconds")},
+            **{
+                name: [getattr(i, name) for i in infos]
+                for name in ("gradient_norm", "step_norm", "radius", "points", "seconds")
+            },
         }
         return xr.Dataset({n: ("pass", columns[n], {"description": text}) for n, text in HISTORY_VARIABLES.items()})
 
@@ -108,7 +111,9 @@ def build_result(outcome: Outcome) -> FitResult:
         parameters=parameters,
         theta=unpack(state.theta, parameters),
         stderr=unpack(stderr, parameters),
-        covariance=xr.DataArray(errors.theta, dims=("parameter", "parameter_"), coords={"parameter": names, "parameter_": names}),
+        covariance=xr.DataArray(
+            errors.theta, dims=("parameter", "parameter_"), coords={"parameter": names, "parameter_": names}
+        ),
         covariance_method=request.covariance,
         at_bound=dict(zip(names, at_bound.tolist(), strict=True)),
         fixed=request.fixed,
@@ -152,9 +157,15 @@ def _message(status: Status, errors: Errors, names: list[str]) -> str:
 def _memory(outcome: Outcome) -> Memory:
     decision, monitor = outcome.request.decision, outcome.monitor
     full = decision.strategy == "stratified_ls"
-    predicted = estimate_peak_memory_gb(decision.n_points, decision.n_params) if full else streaming_peak_gb(decision.block_points)
+    predicted = (
+        estimate_peak_memory_gb(decision.n_points, decision.n_params)
+        if full
+        else streaming_peak_gb(decision.block_points)
+    )
     seconds, gb = monitor.series()
-    return Memory(detect_total_system_memory(), decision.threshold_gb, predicted, float(gb.max()), float(gb[0]), seconds, gb)
+    return Memory(
+        detect_total_system_memory(), decision.threshold_gb, predicted, float(gb.max()), float(gb[0]), seconds, gb
+    )
 
 
 def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> list[str]:
@@ -163,7 +174,9 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> li
     for p, x, flag in zip(request.parameters, theta, at_bound, strict=True):
         if flag:
             side = "lower" if x <= p.lower else "upper"
-            texts.append(f"{p.name} = {x:g} sits at its {side} bound; its error is not defined. Widen bounds or fix it.")
+            texts.append(
+                f"{p.name} = {x:g} sits at its {side} bound; its error is not defined. Widen bounds or fix it."
+            )
     source = request.source
     geometry = request.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
     for name, values in request.model.rate_curves(theta, source.t, geometry).items():
@@ -208,7 +221,11 @@ def residual_histogram(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     i, j = np.triu_indices(held.n_frames, k=request.min_lag)
     sides = all_sides(request.model, state.theta, held)
     y = held.held[:, i, j]
-    r = np.asarray(pair_residuals(request.model, sides, jnp.asarray(i), jnp.asarray(j), jnp.asarray(y), jnp.asarray(state.at.scaling)))
+    r = np.asarray(
+        pair_residuals(
+            request.model, sides, jnp.asarray(i), jnp.asarray(j), jnp.asarray(y), jnp.asarray(state.at.scaling)
+        )
+    )
     if held.held_sigma is None:
         weight = inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None]
     else:

@@ -93,7 +93,17 @@ def check_request(
         strategy=strategy,
     )
     return Request(
-        source, model, parameters, scaling, checked_start, checked_fixed, covariance, min_lag, options, n_points, decision
+        source,
+        model,
+        parameters,
+        scaling,
+        checked_start,
+        checked_fixed,
+        covariance,
+        min_lag,
+        options,
+        n_points,
+        decision,
     )
 
 

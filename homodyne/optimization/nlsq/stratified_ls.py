@@ -29,13 +29,13 @@ def full_batch_pass(
         ``evaluate(theta, reference) -> PassSums``.
     """
     i, j = _pairs(view.n_frames, min_lag, view.n_phi)
-    y, w = (jnp.asarray(a) for a in _load(view, i, j))
-    counts = np.asarray((w > 0).sum(axis=(0, 2)), dtype=float)
-    i, j = jnp.asarray(i), jnp.asarray(j)
+    c2, weights = _load(view, i, j)
+    counts = (weights > 0).sum(axis=(0, 2)).astype(float)
+    pairs = tuple(jnp.asarray(a) for a in (i, j, c2, weights))
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides = all_sides(model, theta, view)
-        factors = np.asarray(dense_factors(model, sides, i, j, y, w, jnp.asarray(reference), precise))
+        factors = np.asarray(dense_factors(model, sides, *pairs, jnp.asarray(reference), precise))
         return PassSums(factors if precise else factors_from_moments(factors), counts, reference)
 
     return evaluate
@@ -53,10 +53,10 @@ def all_sides(model: Model, theta: np.ndarray, view: View, n_padded: int | None 
 
 def _pairs(n: int, min_lag: int, n_phi: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of all pairs cut into chunks, (n_chunks, L) each; the padding repeats pair (0, 0), weight 0."""
-    i, j = np.triu_indices(n, k=min_lag)
-    length = min(max(_MIN_CHUNK, _CHUNK_ROWS // n_phi), len(i))
-    padding = np.zeros((-len(i)) % length, dtype=np.int32)
-    i, j = (np.concatenate([x.astype(np.int32), padding]).reshape(-1, length) for x in (i, j))
+    pairs = np.stack(np.triu_indices(n, k=min_lag)).astype(np.int32)
+    length = min(max(_MIN_CHUNK, _CHUNK_ROWS // n_phi), pairs.shape[1])
+    padding = np.zeros((2, -pairs.shape[1] % length), dtype=np.int32)
+    i, j = np.concatenate([pairs, padding], axis=1).reshape(2, -1, length)
     return i, j
 
 
