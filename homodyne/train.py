@@ -133,8 +133,6 @@ def _tell(result: FitResult, run_dir: Path) -> None:
     """The outcome, as a person reads it."""
     for line in result.table().splitlines():
         log.info("%s", line)
-    for warning in result.warnings:
-        log.warning("%s", warning)
     log.info("Reduced chi-squared: %.4f from %d points", result.chi2_reduced, result.n_points)
     if result.converged:
         log.info("Status: converged. %s", result.message)

@@ -113,7 +113,7 @@ class NlsqConf:
     memory_fraction: float = _number(0.75, above=0.0, below=1.0)
     memory_threshold_gb: float | None = _number(None, above=0.0)
     max_passes: int = _number(100, above=0)
-    xtol: float = _number(1e-5, above=0.0)
+    xtol: float = _number(1e-4, above=0.0)
     fourier_order: int = _number(2, above=-1)
     subset_frames: int = _number(128, above=15)
     anti_degeneracy: AntiDegeneracyConf = field(default_factory=AntiDegeneracyConf)
@@ -159,15 +159,17 @@ DATASETS = (FileDatasetConf, SyntheticDatasetConf)
 
 
 def register() -> None:
-    """Make the schema known to Hydra: ``schema/root`` for config.yaml, the others for the dataset group.
+    """Make the schema known to Hydra: ``root_schema`` for config.yaml, the others for the dataset group.
+
+    They belong to no group, so that ``--help`` does not offer them as choices.
 
     Also the resolver ``folder_name``, which turns overrides into one path component.
     """
     store = ConfigStore.instance()
     root = _open(RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags")
-    store.store(group="schema", name="root", node=root, package="_global_")
-    store.store(group="schema", name="file_dataset", node=FileDatasetConf)
-    store.store(group="schema", name="synthetic_dataset", node=_open(SyntheticDatasetConf, "theta"))
+    store.store(name="root_schema", node=root, package="_global_")
+    store.store(name="file_dataset_schema", node=FileDatasetConf)
+    store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 
 

@@ -111,7 +111,7 @@ def _dataset_schema(node: DictConfig, dataset: Mapping[str, Any]) -> type:
         "dataset._target_",
         dataset.get(TARGET),
         "is no dataset",
-        "start the file with defaults: [/schema/file_dataset@_here_, _self_]",
+        "start the file with defaults: [/file_dataset_schema@_here_, _self_]",
     )
 
 

@@ -34,7 +34,7 @@ def check_c2(c2: np.ndarray, n_phi: int, n_t: int) -> None:
 
 
 def check_halves(c2: np.ndarray, phi: np.ndarray) -> None:
-    """Every matrix is symmetric, or its lower half is empty (zero or NaN); it has at least one valid point.
+    """Every matrix is symmetric, or its lower half is empty (zero, NaN or infinite); it has at least one valid point.
 
     Matrices of more than 512 frames are compared on an even spread of 512 frames.
 
@@ -46,6 +46,7 @@ def check_halves(c2: np.ndarray, phi: np.ndarray) -> None:
     above = np.triu_indices(frames.size, k=1)
     for k in range(c2.shape[0]):
         sample = c2[k][np.ix_(frames, frames)]
+        sample = np.where(np.isinf(sample), np.nan, sample)
         upper, lower = sample[above], sample.T[above]
         if _empty(lower) or np.allclose(upper, lower, rtol=SYMMETRY_RTOL, atol=1e-6, equal_nan=True):
             if _empty(upper) and not _has_data(c2[k]):
@@ -65,11 +66,11 @@ def check_halves(c2: np.ndarray, phi: np.ndarray) -> None:
 
 
 def _empty(values: np.ndarray) -> bool:
-    return bool(np.all((values == 0) | np.isnan(values)))
+    return bool(np.all((values == 0) | ~np.isfinite(values)))
 
 
 def _has_data(matrix: np.ndarray) -> bool:
-    """True if any point above the diagonal is neither NaN nor 0."""
+    """True if any point above the diagonal is finite and not 0."""
     return any(not _empty(matrix[i, i + 1 :]) for i in range(matrix.shape[0] - 1))
 
 

@@ -1,40 +1,8 @@
-"""What an optimizer needs from data: rectangular blocks of two-time matrices, as plain arrays."""
+"""Pairs and square blocks of a two-time matrix, as pure index arithmetic."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
-
-
-@runtime_checkable
-class BlockSource(Protocol):
-    """Two-time correlation c2(phi, t1, t2) that can be read block by block.
-
-    Rows are t1 (the earlier time), columns t2, both as frame indices of the selected window. Only pairs
-    t1 < t2 carry meaning: values on and below the diagonal are to be ignored.
-    """
-
-    @property
-    def n_phi(self) -> int:
-        """Number of angles."""
-
-    @property
-    def n_t(self) -> int:
-        """Number of frames."""
-
-    @property
-    def sigma(self) -> np.ndarray:
-        """Standard deviation of one point per angle, shape (n_phi,); ones where sigma is given per point."""
-
-    def n_points(self, min_lag: int = 1) -> int:
-        """Number of unordered pairs with t2 - t1 >= min_lag over all angles, before masking."""
-
-    def read_block(self, k: int, rows: slice, cols: slice) -> np.ndarray:
-        """c2 of angle k, shape (rows, cols), float32 or float64, perhaps a view; NaN marks invalid points."""
-
-    def read_sigma(self, k: int, rows: slice, cols: slice) -> np.ndarray | None:
-        """Sigma per point, positive everywhere, or None where ``sigma[k]`` applies."""
 
 
 def count_pairs(n_phi: int, n_t: int, min_lag: int = 1) -> int:

@@ -27,7 +27,9 @@ ESTIMATED = "estimated from far-lag differences"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """c2(phi, t1, t2) at one q; a ``BlockSource``.
+    """c2(phi, t1, t2) at one q, read by blocks.
+
+    Satisfies ``homodyne.optimization.source.BlockSource`` by its structure; data import nothing of the optimizer.
 
     Attributes:
         phi: (n_phi,) [deg]; t: (n_t,) [s], frame i of the selected window is at i * dt; q [1/angstrom].

@@ -12,11 +12,15 @@ Index = tuple[int, ...]
 
 
 def stored_values(variable: xr.Variable, index: Index, rows: slice, cols: slice) -> np.ndarray:
-    """One block of one matrix as a native float array; a view where the variable is in memory."""
+    """One block of one matrix as a native float array, infinite values as NaN; a view where it is in memory."""
     block = variable[(*index, rows, cols)].values
     if block.dtype.kind != "f" or block.dtype.itemsize < 4:
-        return block.astype(np.float64)
-    return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+        block = block.astype(np.float64)
+    elif not block.dtype.isnative:
+        block = block.astype(block.dtype.newbyteorder("="))
+    # some tenths of a nanosecond per point; an infinite value is as invalid as NaN but would poison every sum
+    infinite = np.isinf(block)
+    return np.where(infinite, np.asarray(np.nan, block.dtype), block) if infinite.any() else block
 
 
 def clip(part: slice, n_t: int) -> slice:

@@ -18,7 +18,10 @@ TILE_FRAMES = 1024
 
 @dataclasses.dataclass(frozen=True)
 class MaskedCounts:
-    """Masked points above the diagonal, summed over angles: all (nan), and those masked by sigma alone."""
+    """Masked points above the diagonal, summed over angles: all (nan), and those masked by sigma alone.
+
+    ``nan`` includes infinite values and pairs with a dead frame, which read as NaN too.
+    """
 
     nan: int
     sigma_zero: int
@@ -29,7 +32,7 @@ class AngleQuality:
     """Points of one angle above the diagonal.
 
     Attributes:
-        phi: [deg]; points: pairs in all; nan, zero, negative: of those outside dead frames; dead: frames without
+        phi: [deg]; points: pairs in all; nan (or infinite), zero, negative: of those outside dead frames; dead: frames without
             counts (0-based); contrast, offset: estimates; NaN where there is no data.
     """
 

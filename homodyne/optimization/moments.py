@@ -86,10 +86,21 @@ def accumulate(
     """
     side = angle(sides, panel.k)
 
-    def strip(b: jax.Array, total: Moments) -> Moments:
-        return total + _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows)
+    def strip(b: jax.Array, total: _Blocks) -> _Blocks:
+        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows)
+        return jax.tree.map(jnp.add, total, part)
 
-    return jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, zero(len(model.parameters)))
+    total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model))
+    return Moments(_assemble(model, total), total.count)
+
+
+class _Blocks(NamedTuple):
+    """The gram matrix by blocks: of (s, 1, r) (3, 3); with each channel (3, p_c); of each pair of channels (p_c, p_d)."""
+
+    plain: jax.Array
+    mixed: tuple[jax.Array, ...]
+    pairs: tuple[jax.Array, ...]
+    count: jax.Array
 
 
 class _Sums(NamedTuple):
@@ -99,7 +110,7 @@ class _Sums(NamedTuple):
     cols: jax.Array
 
 
-def _strip(model, shape, panel, side, scaling_ref, min_lag, row) -> Moments:
+def _strip(model, shape, panel, side, scaling_ref, min_lag, row) -> _Blocks:
     """Moments of the rows [row, row + R) of a panel, from their diagonal to the last frame."""
     first = panel.row0 + row
     early = tuple(take(f, first, shape.rows) for f in side.early)
@@ -118,14 +129,14 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row) -> Moments:
         lag = (col + jnp.arange(shape.cols))[None, :] - (first + jnp.arange(shape.rows))[:, None]
         valid = (lag >= min_lag) & ~jnp.isnan(y)
         fields = _masked_fields(model, here, late, y.astype(jnp.float64), valid, w, scaling_ref)
-        rows, thin = _tile_sums(products, fields, p_early, valid, w is not None)
+        rows, thin = _tile_sums(products, fields, p_early, valid)
         cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
         return _Sums(sums.rows + rows, cols)
 
     n_thin = sum(_thin_rows(model, left) for left in products.values())
     start = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])))
     sums = jax.lax.fori_loop(0, -(-(panel.n_cols - first) // shape.cols), tile, start)
-    return Moments(_assemble(model, products, sums, p_early, p_late), sums.rows[-1].sum())
+    return _contract(model, products, sums, p_early, p_late)
 
 
 _S, _ONE, _R = 0, 1, 2  # the columns of X that need no channel; 3 + c is the field of channel c
@@ -167,51 +178,81 @@ def _thin_rows(model: Model, left: tuple[int, ...] | None) -> int:
 
 
 def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Array | None]:
-    """The bases (s, 1, r, fields of the channels) on a tile, zero where not valid, times the square root of the weight."""
+    """The bases (s, 1, r, fields of the channels) on a tile, zero where not valid, times the square root of the weight.
+
+    With equal weights the base 1 is the mask itself, which every other base carries already: None.
+    """
     s, gradient = kernel_fields(model, early, late, mesh=True)
     r = y - scaling_ref[1] - scaling_ref[0] * s
-    factor = 1.0 if w is None else w
-    masked = [None if x is None else jnp.where(valid, factor * x, 0.0) for x in (s, jnp.ones_like(s), r, *gradient)]
+    if w is None:
+        bases = [s, None, r, *gradient]
+    else:
+        bases = [None if x is None else w * x for x in (s, jnp.ones_like(s), r, *gradient)]
+    masked = [None if x is None else jnp.where(valid, x, 0.0) for x in bases]
     # each base is used many times: computed once, not fused anew into every use
     return jax.lax.optimization_barrier(masked)
 
 
-def _tile_sums(products: Products, fields, p_early, valid, weighted: bool) -> tuple[jax.Array, jax.Array]:
+def _tile_sums(products: Products, fields, p_early, valid) -> tuple[jax.Array, jax.Array]:
     """Row sums (n_products + 1, R) and thin products (n_thin, C) of one tile; the last row sum counts valid pairs."""
-    ones = jnp.ones((1, valid.shape[0]))
+    ones, ones_right = jnp.ones((1, valid.shape[0])), jnp.ones(valid.shape[1])
+    count = valid.sum(1, dtype=jnp.float64)
     rows, thin = [], []
     for (a, b), left in products.items():
-        # with equal weights the bases are masked already, so that a product with the mask is the base itself
-        x = fields[b if a == _ONE else a] if not weighted and _ONE in (a, b) else fields[a] * fields[b]
-        rows.append(x.sum(1))
-        if left is not None:
+        x = _product(fields[a], fields[b])
+        if x is None:
+            rows.append(count)
+        elif left is None:
+            rows.append(x.sum(1))
+        else:
+            rows.append(x @ ones_right)
             thin.append(jnp.concatenate([ones, *(p_early[c] for c in left)]) @ x)
-    rows.append(valid.sum(1, dtype=jnp.float64))
-    return jnp.stack(rows), jnp.concatenate(thin)
+    return jnp.stack([*rows, count]), jnp.concatenate(thin)
 
 
-def _assemble(model: Model, products: Products, sums: _Sums, p_early: list, p_late: list) -> jax.Array:
-    """(p+3, p+3) gram matrix of [s, 1, ds/dtheta, r] from the sums of a strip."""
-    p, m = len(model.parameters), len(model.channels)
-    place = {_S: jnp.array([0]), _ONE: jnp.array([1]), _R: jnp.array([p + 2])}
-    columns = [jnp.array(model.indices(c), dtype=int) + 2 for c in model.channels]
+def _product(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:
+    """Product of two bases; the mask (None) leaves the other as it is."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a * b
+
+
+def _contract(model: Model, products: Products, sums: _Sums, p_early: list, p_late: list) -> _Blocks:
+    """Blocks of the gram matrix from the sums of a strip."""
     rows = dict(zip(products, sums.rows, strict=False))
     cols, thin = _unstack(model, products, sums.cols)
-    gram = jnp.zeros((p + 3, p + 3))
-    for a, b in ((_S, _S), (_S, _ONE), (_S, _R), (_ONE, _ONE), (_ONE, _R), (_R, _R)):
-        gram = _add_block(gram, place[a], place[b], rows[a, b].sum()[None, None], same=a == b)
-    for c in range(m):
+    plain = jnp.stack([rows[_key(a, b)].sum() for a in (_S, _ONE, _R) for b in (_S, _ONE, _R)]).reshape(3, 3)
+    mixed, pairs = [], []
+    for c in range(len(model.channels)):
         sign, base = _base(model, c)
-        for x in (_S, _ONE, _R):
-            key = _key(x, base)
-            value = sign * (p_late[c] @ cols[key] - p_early[c] @ rows[key])
-            gram = _add_block(gram, columns[c], place[x], value[:, None], same=False)
-        for d in range(c, m):
+        keys = [_key(x, base) for x in (_S, _ONE, _R)]
+        col, row = jnp.stack([cols[key] for key in keys]), jnp.stack([rows[key] for key in keys])
+        mixed.append(sign * (col @ p_late[c].T - row @ p_early[c].T))
+        for d in range(c, len(model.channels)):
             key = _key(base, _base(model, d)[1])
             block = (p_late[c] * cols[key]) @ p_late[d].T + (p_early[c] * rows[key]) @ p_early[d].T
             block -= thin[key, c] @ p_late[d].T + p_late[c] @ thin[key, d].T
-            gram = _add_block(gram, columns[c], columns[d], sign * _base(model, d)[0] * block, same=c == d)
-    return gram
+            pairs.append(sign * _base(model, d)[0] * block)
+    return _Blocks(plain, tuple(mixed), tuple(pairs), sums.rows[-1].sum())
+
+
+def _no_blocks(model: Model) -> _Blocks:
+    sizes = [len(c.parameters) for c in model.channels]
+    pairs = tuple(jnp.zeros((sizes[c], sizes[d])) for c in range(len(sizes)) for d in range(c, len(sizes)))
+    return _Blocks(jnp.zeros((3, 3)), tuple(jnp.zeros((3, size)) for size in sizes), pairs, jnp.zeros(()))
+
+
+def _assemble(model: Model, blocks: _Blocks) -> jax.Array:
+    """(p+3, p+3) gram matrix of [s, 1, ds/dtheta, r]: parameters that several channels share add up."""
+    m, p = len(model.channels), len(model.parameters)
+    order = {(c, d): n for n, (c, d) in enumerate((c, d) for c in range(m) for d in range(c, m))}
+    by_channel = [[blocks.plain, *blocks.mixed]]
+    for c in range(m):
+        pairs = [blocks.pairs[order[c, d]] if c <= d else blocks.pairs[order[d, c]].T for d in range(m)]
+        by_channel.append([blocks.mixed[c].T, *pairs])
+    place = np.array([0, 1, p + 2, *(i + 2 for channel in model.channels for i in model.indices(channel))])
+    spread = jnp.asarray(np.eye(p + 3)[:, place])
+    return spread @ jnp.block(by_channel) @ spread.T
 
 
 def _unstack(model: Model, products: Products, stacked: jax.Array):
@@ -225,8 +266,3 @@ def _unstack(model: Model, products: Products, stacked: jax.Array):
             size = len(model.channels[c].parameters)
             thin[key, c], row = stacked[row : row + size], row + size
     return cols, thin
-
-
-def _add_block(gram: jax.Array, a: jax.Array, b: jax.Array, block: jax.Array, same: bool) -> jax.Array:
-    gram = gram.at[jnp.ix_(a, b)].add(block)
-    return gram if same else gram.at[jnp.ix_(b, a)].add(block.T)

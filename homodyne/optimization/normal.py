@@ -65,8 +65,11 @@ class Linearization:
 def factors_from_moments(gram: np.ndarray) -> np.ndarray:
     """Square roots F with F^T F = gram, (n_phi, q, q), by eigenvalues of the gram scaled to a unit diagonal.
 
-    Rounding can make the smallest eigenvalues negative by about 1e-16; they are zero then.
+    Rounding can make the smallest eigenvalues negative by about 1e-16; they are zero then. Sums that are not finite
+    give factors of NaN.
     """
+    if not np.all(np.isfinite(gram)):
+        return np.full_like(gram, np.nan)
     scale = np.sqrt(np.maximum(np.einsum("kii->ki", gram), 0.0))
     safe = np.where(scale > 0, scale, 1.0)
     values, vectors = np.linalg.eigh(gram / (safe[:, :, None] * safe[:, None, :]))
@@ -74,12 +77,14 @@ def factors_from_moments(gram: np.ndarray) -> np.ndarray:
 
 
 def linearize(sums: PassSums, scaling: Scaling, sigma: np.ndarray) -> Linearization:
-    """Eliminate contrast and offset; see the module docstring.
+    """Eliminate contrast and offset; see the module docstring. Sums that are not finite have an infinite cost.
 
     Args:
         sums: one pass. scaling: the mode's map. sigma: noise per angle, (n_phi,).
     """
-    n_phi, _, q = sums.factors.shape
+    n_phi, m, q = sums.factors.shape
+    if not np.all(np.isfinite(sums.factors)):
+        return _not_finite(sums, scaling, n_phi * m)
     f = sums.factors / sigma[:, None, None]
     basis = np.einsum("kmi,kib->kmb", f[:, :, :2], scaling.basis)
     target = f[:, :, -1] - np.einsum("kmi,ki->km", f[:, :, :2], scaling.base - sums.reference)
@@ -98,6 +103,21 @@ def linearize(sums: PassSums, scaling: Scaling, sigma: np.ndarray) -> Linearizat
         chi2=(r.reshape(n_phi, -1) ** 2).sum(1),
         scaling_jacobian=a_beta,
         theta_jacobian=a_theta,
+        sums=sums,
+    )
+
+
+def _not_finite(sums: PassSums, scaling: Scaling, m: int) -> Linearization:
+    """The model overflowed somewhere: a point to be rejected, without derivatives."""
+    n_phi, _, q = sums.factors.shape
+    return Linearization(
+        cost=float("inf"),
+        jacobian=np.zeros((m, q - 3)),
+        residual=np.zeros(m),
+        scaling=np.full((n_phi, 2), np.nan),
+        chi2=np.full(n_phi, np.inf),
+        scaling_jacobian=np.zeros((m, scaling.n_free)),
+        theta_jacobian=np.zeros((m, q - 3)),
         sums=sums,
     )
 

@@ -66,8 +66,8 @@ class View:
 
     def n_points(self, min_lag: int) -> int:
         """Pairs of selected frames at least ``min_lag`` positions apart, over all angles, before masking."""
-        m = self.n_frames - min_lag
-        return self.n_phi * max(0, m * (m + 1) // 2)
+        m = max(0, self.n_frames - min_lag)
+        return self.n_phi * (m * (m + 1) // 2)
 
     def read(self, k: int, rows: slice, cols: slice) -> np.ndarray:
         """c2 of angle ``k`` on positions ``rows`` x ``cols`` of ``frames``."""

@@ -89,7 +89,8 @@ def _costs(model: Model, points, t, frames, phi, q, gap, dt, i, j, y, w) -> jax.
     def one_angle(theta, phi_k, y_k, w_k):
         z = [c[frames] for c in model.channel_values(theta, t, Geometry(phi_k, q, gap, dt))]
         s = jax.vmap(lambda a, b: model.kernel(*differences(model, [c[a] for c in z], [c[b] for c in z])))(i, j)
-        n, mean_s, mean_y = (w_k**2).sum(), ((w_k**2) * s).sum(), ((w_k**2) * y_k).sum()
+        # an angle without a valid point on these few frames adds nothing
+        n, mean_s, mean_y = jnp.maximum((w_k**2).sum(), 1e-30), ((w_k**2) * s).sum(), ((w_k**2) * y_k).sum()
         ds, dy = w_k * (s - mean_s / n), w_k * (y_k - mean_y / n)
         return (dy @ dy) - (ds @ dy) ** 2 / jnp.maximum(ds @ ds, 1e-30)
 

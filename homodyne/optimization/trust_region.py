@@ -34,7 +34,7 @@ class Problem:
 class Tolerances:
     """When to stop: step in units of the iid standard error, predicted relative decrease of the cost, passes."""
 
-    xtol: float = 1e-5
+    xtol: float = 1e-4
     rtol_cost: float = 1e-18
     max_passes: int = 100
 
@@ -64,6 +64,11 @@ class State:
 
 
 _MAX_DAMPING = 1e12
+# Damping that keeps the last step, which is not evaluated, out of directions the data leave open: along those an
+# undamped step is short in standard errors but may be as long as the bounds allow.
+_NULL = 1e-12
+# Predicted relative decrease below which the difference of two costs is mostly rounding.
+_ROUNDING = 1e-12
 
 
 def minimize(
@@ -73,7 +78,13 @@ def minimize(
     report: Callable[[Info], None],
     damping: float = 1e-3,
 ) -> State:
-    """Minimize from ``theta``; returns the best point with its status. Ctrl-C ends with status ``interrupted``.
+    """Minimize from ``theta``; returns the best point with its status.
+
+    Ctrl-C ends with status ``interrupted``; before the first pass is complete there is no point to return, and it
+    is passed on.
+
+    The last step, shorter than ``xtol``, is still taken, without another pass: theta is then exact to about
+    ``xtol**2`` standard errors while the cost and its linearization differ from those at theta by less than rounding.
 
     Convergence means that the undamped, bounded Gauss-Newton step is shorter than ``xtol`` standard errors in every
     parameter, or promises a relative decrease below ``rtol_cost``. That the cost did not change proves nothing.
@@ -111,7 +122,8 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     predicted = _decrease(state.at, step)
     trial = problem.evaluate(state.theta + step)
     points = int(trial.counts.sum())
-    gain, accepted = _judge(state.at.cost, trial.cost, predicted)
+    promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, 0.0))
+    gain, accepted = _judge(state.at.cost, trial.cost, predicted, promised)
     if accepted:
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
         state = State(state.theta + step, trial, damping if damping > 1e-12 else 0.0, border=border)
@@ -125,17 +137,18 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     return state, Info(trial.cost, norms[0], norms[1], damping, accepted, points, 0.0)
 
 
-def _judge(cost: float, trial_cost: float, predicted: float) -> tuple[float, bool]:
+def _judge(cost: float, trial_cost: float, predicted: float, promised: float) -> tuple[float, bool]:
     """Ratio of actual to predicted decrease, and whether the trial point is taken.
 
-    Near the optimum the predicted decrease falls below the rounding of the cost; the difference of two costs then says
-    nothing, and a step is taken unless the cost visibly rises.
+    Near the optimum even the decrease an undamped step promises falls below the rounding of the cost; the difference of
+    two costs then says nothing. A step is taken unless the cost visibly rises, and the damping stays: where noise
+    dominates, undamped steps may move away from the optimum again.
     """
     if not np.isfinite(trial_cost):
         return -1.0, False
-    if predicted <= 1e-11 * cost:
-        return 1.0, trial_cost <= cost * (1 + 1e-10)
-    gain = (cost - trial_cost) / predicted
+    if promised <= _ROUNDING * cost:
+        return 0.5, trial_cost <= cost * (1 + _ROUNDING)
+    gain = (cost - trial_cost) / max(predicted, 1e-300)
     return gain, gain > 1e-4
 
 
@@ -146,10 +159,14 @@ def _decrease(at: Linearization, step: np.ndarray) -> float:
 
 
 def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, tuple[float, float]]:
-    """Mark the state converged when its undamped step is negligible."""
+    """Mark the state converged when its undamped step is negligible; a start of infinite cost leads nowhere."""
+    if not np.isfinite(state.at.cost):
+        return dataclasses.replace(state, status=Status.STALLED), (np.inf, np.inf)
     gradient, step_norm = _norms(problem, state)
     if step_norm <= tolerances.xtol or step_norm**2 <= tolerances.rtol_cost * float(state.at.counts.sum()):
-        state = dataclasses.replace(state, status=Status.CONVERGED)
+        last = state.theta + bounded_step(problem, state.theta, state.at, _NULL)
+        theta = last if problem.feasible(last) else state.theta
+        state = dataclasses.replace(state, theta=theta, status=Status.CONVERGED)
     return state, (gradient, step_norm)
 
 

@@ -13,7 +13,7 @@ from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
 from homodyne.optimization.nlsq.memory import MemoryMonitor
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.report import History, Outcome, build_result
-from homodyne.optimization.nlsq.request import Request, check_request
+from homodyne.optimization.nlsq.request import Request, check_counts, check_request, check_start, infeasible
 from homodyne.optimization.nlsq.select import announce
 from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.normal import Linearization, PassSums, linearize
@@ -21,8 +21,8 @@ from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.source import BlockSource, View, all_frames, subset
 from homodyne.optimization.start import candidates, rank, small_view
 from homodyne.optimization.trust_region import Info, Problem, State, Tolerances, minimize
-from homodyne.parameters import pack, unpack
-from homodyne.result import FitResult
+from homodyne.parameters import Parameter, pack, unpack
+from homodyne.result import FitResult, Status
 
 log = logging.getLogger("homodyne")
 
@@ -57,7 +57,9 @@ def solve(
         warm = _warm_up(request, held, theta, history)
         mapping = final_scaling(request, warm.at.scaling)
         history.begin("full")
-        evaluate = evaluator(request, passes(request, all_frames(source)), mapping, warm.at.scaling)
+        evaluate = checked(
+            request, mapping, evaluator(request, passes(request, all_frames(source)), mapping, warm.at.scaling)
+        )
         tolerances = Tolerances(options.xtol, max_passes=options.max_passes)
         state = minimize(problem(request, evaluate), warm.theta, tolerances, history.add, damping=0.0)
     outcome = Outcome(request, state, mapping, unpack(theta, request.parameters), origin, held, history, monitor)
@@ -93,6 +95,19 @@ def evaluator(
     return lambda theta: linearize(run_pass(theta, reference), mapping, sigma)
 
 
+def checked(
+    request: Request, mapping: Scaling, evaluate: Callable[[np.ndarray], Linearization]
+) -> Callable[[np.ndarray], Linearization]:
+    """The same evaluation; raises InputError when the valid points of a pass cannot carry the fit."""
+
+    def evaluate_checked(theta: np.ndarray) -> Linearization:
+        at = evaluate(theta)
+        check_counts(request, mapping.n_free, at.counts)
+        return at
+
+    return evaluate_checked
+
+
 def problem(request: Request, evaluate: Callable[[np.ndarray], Linearization]) -> Problem:
     """The bounded minimization of the request with a given evaluation."""
     parameters = request.parameters
@@ -115,13 +130,17 @@ def find_start(request: Request, held: View) -> tuple[np.ndarray, str]:
     known = {**request.start, **request.fixed}
     missing = [p for p in request.parameters if p.name not in known]
     if not any(p.search for p in missing):
-        given = {p.name: known.get(p.name, p.start) for p in request.parameters}
-        return pack(given, request.parameters), "given by the user"
+        theta = pack({p.name: known.get(p.name, p.start) for p in request.parameters}, request.parameters)
+        check_start(request, theta)
+        return theta, _origin(request, missing)
     points = candidates(request.parameters, known)
-    ranked = rank(request.model, small_view(held), points[request.feasible(points)])
+    points = points[request.feasible(points)]
+    if not len(points):
+        raise infeasible(known)
+    ranked = rank(request.model, small_view(held), points)
     evaluate = _individual(request, held)
     best = min(
-        (minimize(problem(request, evaluate), x, _WARM_UP, _ignore, damping=1e-2) for x in ranked[:_REFINED_STARTS]),
+        (_on_subset(request, evaluate, x, _ignore, 1e-2) for x in ranked[:_REFINED_STARTS]),
         key=lambda state: state.at.cost,
     )
     source = "found from the data" if not request.start else "given by the user, the rest found from the data"
@@ -131,10 +150,31 @@ def find_start(request: Request, held: View) -> tuple[np.ndarray, str]:
     return best.theta, source
 
 
+def _origin(request: Request, missing: Sequence[Parameter]) -> str:
+    """Where a start comes from that was not looked for in the data."""
+    defaults = f"defaults of the model for {', '.join(p.name for p in missing)}" if missing else ""
+    given = "given by the user" if request.start or request.fixed else ""
+    return ", ".join(text for text in (given, defaults) if text)
+
+
 def _warm_up(request: Request, held: View, theta: np.ndarray, history: History) -> State:
     """Fit the subset with contrast and offset free at every angle: a start for the full passes, not a result."""
     history.begin("subset")
-    return minimize(problem(request, _individual(request, held)), theta, _WARM_UP, history.add, damping=1e-3)
+    return _on_subset(request, _individual(request, held), theta, history.add, 1e-3)
+
+
+def _on_subset(
+    request: Request,
+    evaluate: Callable[[np.ndarray], Linearization],
+    theta: np.ndarray,
+    report: Callable[[Info], None],
+    damping: float,
+) -> State:
+    """A fit of the subset. Ctrl-C is passed on: there is no result before the first pass over all points."""
+    state = minimize(problem(request, evaluate), theta, _WARM_UP, report, damping)
+    if state.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return state
 
 
 def _individual(request: Request, view: View) -> Callable[[np.ndarray], Linearization]:

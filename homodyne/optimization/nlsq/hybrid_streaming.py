@@ -1,43 +1,53 @@
-"""Streaming: blocks are read, reduced to per-angle moments and forgotten; memory does not grow with the data."""
+"""Streaming: panels are read, reduced to per-angle moments and forgotten; memory does not grow with the data."""
 
 from __future__ import annotations
 
-import queue
-import threading
+import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from homodyne.models import Model
-from homodyne.optimization.moments import Panel, accumulate, zero
+from homodyne.optimization.moments import Moments, Panel, accumulate
 from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.plan import Plan, make_plan
 from homodyne.optimization.source import View
 
-_QUEUE_DEPTH = 2
+_AHEAD = 2  # panels that are read before they are needed
 
 
 def streamed_pass(
     model: Model, view: View, min_lag: int, block_points: int
 ) -> Callable[[np.ndarray, np.ndarray], PassSums]:
-    """Prepare the streamed evaluation: one pass reads every panel once, in a thread that stays ahead.
+    """Prepare the streamed evaluation: one pass reads every panel once.
+
+    One thread reads ahead, one thread a processor sums; XLA alone does not keep two processors busy with small tiles.
+    Sums are added in the order of the panels, so that the result does not depend on which thread was faster.
 
     Returns:
         ``evaluate(theta, reference) -> PassSums`` whose factors are square roots of the moments.
     """
     plan = plan_for(view, block_points)
+    jobs = [(k, row0, rows) for k in range(view.n_phi) for row0, rows in plan.panels]
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides = all_sides(model, theta, view, plan.width)
-        totals = [zero(len(model.parameters)) for _ in range(view.n_phi)]
-        for panel in _ahead(_panels(view, plan)):
-            part = accumulate(model, plan.shape, panel, sides, jnp.asarray(reference[panel.k]), min_lag)
-            totals[panel.k] = jax.block_until_ready(totals[panel.k] + part)
-        gram = np.stack([np.asarray(m.gram) for m in totals])
-        counts = np.array([float(m.count) for m in totals])
+
+        def reduce(panel: Panel) -> Moments:
+            ref = jnp.asarray(reference[panel.k])
+            return jax.block_until_ready(accumulate(model, plan.shape, panel, sides, ref, min_lag))
+
+        q = len(model.parameters) + 3
+        gram, counts = np.zeros((view.n_phi, q, q)), np.zeros(view.n_phi)
+        for (k, _, _), part in zip(jobs, _pipeline(jobs, lambda job: read_panel(view, plan, *job), reduce), strict=True):
+            gram[k] += np.asarray(part.gram)
+            counts[k] += float(part.count)
         return PassSums(factors_from_moments(gram), counts, reference)
 
     return evaluate
@@ -50,52 +60,42 @@ def plan_for(view: View, block_points: int) -> Plan:
     return make_plan(n, None if rows >= n / 2 else rows)
 
 
-def _panels(view: View, plan: Plan) -> Iterator[Panel]:
-    """Read every panel of every angle."""
-    for k in range(view.n_phi):
-        for row0, n_rows in plan.panels:
-            rows, cols = slice(row0, row0 + n_rows), slice(row0, plan.n)
-            data = np.asarray(view.read(k, rows, cols))
-            c2 = np.full((plan.height, plan.width), np.nan, dtype=data.dtype)
-            c2[:n_rows, row0 : plan.n] = data
-            sigma = view.read_sigma(k, rows, cols)
-            weights = None
-            if sigma is not None:
-                weights = np.zeros((plan.height, plan.width))
-                weights[:n_rows, row0 : plan.n] = inverse_sigma(np.asarray(sigma))
-                c2[weights == 0] = np.nan  # a point without weight is not a point
-            yield Panel(k, row0, n_rows, plan.n, c2, weights)
+def read_panel(view: View, plan: Plan, k: int, row0: int, n_rows: int) -> Panel:
+    """One panel of one angle, padded to the plan's shape; invalid points and points without weight are NaN."""
+    rows, cols = slice(row0, row0 + n_rows), slice(row0, plan.n)
+    data = np.asarray(view.read(k, rows, cols))
+    c2 = np.empty((plan.height, plan.width), dtype=data.dtype)
+    c2[:n_rows, row0 : plan.n] = data
+    # what lies left of the diagonal is never looked at; beyond the data no pair is valid
+    c2[:, plan.n :] = np.nan
+    c2[n_rows:] = np.nan
+    sigma = view.read_sigma(k, rows, cols)
+    if sigma is None:
+        return Panel(k, row0, n_rows, plan.n, c2, None)
+    weights = np.zeros((plan.height, plan.width))
+    weights[:n_rows, row0 : plan.n] = inverse_sigma(np.asarray(sigma))
+    c2[weights == 0] = np.nan
+    return Panel(k, row0, n_rows, plan.n, c2, weights)
 
 
-def _ahead(panels: Iterator[Panel]) -> Iterator[Panel]:
-    """Iterate in a thread that stays at most ``_QUEUE_DEPTH`` panels ahead; errors arrive here."""
-    ready: queue.Queue[Panel | BaseException | None] = queue.Queue(_QUEUE_DEPTH)
-    stop = threading.Event()
+def _pipeline(
+    jobs: list[tuple[int, int, int]], read: Callable[[tuple[int, int, int]], Panel], reduce: Callable[[Panel], Moments]
+) -> Iterator[Moments]:
+    """Results of ``reduce(read(job))`` in the order of the jobs; reading and reducing overlap, a few panels in flight."""
+    workers = max(1, len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as summers:
 
-    def put(item: Panel | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
+        def submit(job: tuple[int, int, int]) -> Future[Moments]:
+            panel = reader.submit(read, job)
+            return summers.submit(lambda: reduce(panel.result()))
 
-    def read() -> None:
+        waiting = iter(jobs)
+        flying = deque(submit(job) for job in itertools.islice(waiting, workers + _AHEAD))
         try:
-            for panel in panels:
-                put(panel)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # handed over to the consumer, which raises it
-            put(error)
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+            while flying:
+                yield flying.popleft().result()
+                for job in itertools.islice(waiting, 1):
+                    flying.append(submit(job))
+        finally:
+            for future in flying:
+                future.cancel()

@@ -19,6 +19,9 @@ BASE_GB = 0.55
 # Dense Jacobian: one row of n_params + 1 columns a point, held once, plus the pairs' values, weights and QR workspace.
 _JACOBIAN_COPIES = 1.25
 _BYTES_BESIDE = 32
+# Where the kernel shows cgroups, and which of them this process belongs to.
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def detect_total_system_memory() -> float:
@@ -28,8 +31,7 @@ def detect_total_system_memory() -> float:
     SLURM_MEM_PER_NODE (MB) and RLIMIT_AS count too.
     """
     limits = [float(psutil.virtual_memory().total)]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limits += _read_number(Path("/sys/fs/cgroup") / name)
+    limits += _cgroup_limits()
     slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
     if slurm.isdigit() and int(slurm) > 0:
         limits.append(float(slurm) * 1024**2)
@@ -37,6 +39,24 @@ def detect_total_system_memory() -> float:
     if address_space not in (resource.RLIM_INFINITY, -1):
         limits.append(float(address_space))
     return min(limits) / GB
+
+
+def _cgroup_limits() -> list[float]:
+    """Byte limits of this process's cgroup and of all above it, in version 2 (``0::/a/b``) and 1 (``9:memory:/a/b``)."""
+    try:
+        lines = [line.split(":", 2) for line in _OWN_CGROUP.read_text().splitlines()]
+    except OSError:
+        lines = []
+    limits: list[float] = []
+    for top, name, belongs in (
+        (_CGROUPS, "memory.max", lambda controllers: controllers == ""),
+        (_CGROUPS / "memory", "memory.limit_in_bytes", lambda controllers: "memory" in controllers.split(",")),
+    ):
+        # inside a container the path may be the host's, which is not visible: the top is always looked at
+        own = [top / line[2].lstrip("/") for line in lines if len(line) == 3 and belongs(line[1])]
+        folders = {top, *(folder for path in own for folder in (path, *path.parents) if folder.is_relative_to(top))}
+        limits += [number for folder in folders for number in _read_number(folder / name)]
+    return limits
 
 
 def _read_number(path: Path) -> list[float]:

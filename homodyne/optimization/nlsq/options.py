@@ -24,7 +24,7 @@ class NLSQOptions:
     memory_fraction: float = 0.75
     memory_threshold_gb: float | None = None
     max_passes: int = 100
-    xtol: float = 1e-5
+    xtol: float = 1e-4
     fourier_order: int = 2
     subset_frames: int = 128
 

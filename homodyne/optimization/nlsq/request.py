@@ -13,7 +13,7 @@ from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.scaling import MODES, make_scaling
 from homodyne.optimization.source import BlockSource, all_frames
-from homodyne.parameters import Parameter, check_values, with_bounds
+from homodyne.parameters import Parameter, check_values, unpack, with_bounds
 from homodyne.result import Decision
 
 COVARIANCES = ("iid",)
@@ -105,6 +105,46 @@ def check_request(
         n_points,
         decision,
     )
+
+
+def infeasible(values: Mapping[str, float]) -> InputError:
+    """The error for values with which no fit can begin."""
+    return InputError(
+        "start",
+        dict(values),
+        "makes a rate that must be positive, J(t), zero or negative at some frame",
+        "raise D_offset or D0 (start, fixed or bounds)",
+    )
+
+
+def check_start(request: Request, theta: np.ndarray) -> None:
+    """Raise InputError for a start at which the model makes no sense."""
+    if not request.is_feasible(theta):
+        raise infeasible(unpack(theta, request.parameters))
+
+
+def check_counts(request: Request, n_free_scaling: int, counts: np.ndarray) -> None:
+    """Raise InputError for an angle without valid points, or fewer valid points than free parameters.
+
+    Args:
+        counts: valid pairs per angle that a pass over all data has found, (n_phi,).
+    """
+    empty = np.flatnonzero(counts == 0)
+    if empty.size:
+        raise InputError(
+            "phi",
+            float(request.source.phi[empty[0]]),
+            "has no valid point: all values are NaN, zero or without weight",
+            "leave this angle out (dataset.phi)",
+        )
+    free = int(request.free.sum()) + n_free_scaling
+    if counts.sum() <= free:
+        raise InputError(
+            "n_points",
+            int(counts.sum()),
+            f"valid points are not more than the {free} free parameters",
+            "select more frames or fix parameters",
+        )
 
 
 def _free_scaling(scaling: str, phi: np.ndarray, fourier_order: int) -> int:

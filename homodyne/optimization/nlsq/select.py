@@ -83,6 +83,6 @@ def _block_points(n_points: int, threshold_gb: float) -> int:
 def _count(n: int) -> str:
     """15M, 500K, 1.2M: counts as people read them."""
     for unit, size in (("G", 10**9), ("M", 10**6), ("K", 10**3)):
-        if n >= size:
+        if n >= 0.9995 * size:  # what rounds to a thousand of the smaller unit is one of this
             return f"{n / size:.3g}{unit}"
     return str(n)
