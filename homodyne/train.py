@@ -77,11 +77,13 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
             "set dataset.gap_angstrom to the rotor-stator distance in angstrom (1 mm = 1e7)",
         )  # fmt: skip
     # where a folder is used again, nothing of the earlier run must pass for this one
-    for stale in (run_dir / "result.nc", run_dir / "recorded.json", *(run_dir / "figures").glob("*.png")):
+    whole = [run_dir / name for name in ("result.nc", "config.yaml", "recorded.json")]
+    for stale in (*whole, *(run_dir / "figures").glob("*.png")):
         stale.unlink(missing_ok=True)
-    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
     _announce(settings, dataset, arguments["scaling"])
     result = fit(dataset, model, **arguments)
+    # only now: what data or memory forbid leaves nothing but its log
+    write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
     result.save(run_dir / "result.nc")
     _tell(result, run_dir)
     if settings["plots"]:

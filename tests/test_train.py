@@ -220,7 +220,14 @@ def test_bad_input_in_one_job_does_not_stop_the_others(command, quick_fit, tmp_p
 
 
 def test_a_sweep_in_parallel_processes(tmp_path):
-    arguments = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *SMALL, "optimization.nlsq.max_passes=1,50"]
+    arguments = [
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        *SMALL,
+        "optimization.nlsq.subset_frames=16",
+        "optimization.nlsq.max_passes=1,50",
+    ]
     ended = subprocess.run(
         [sys.executable, "-m", "homodyne.train", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])},

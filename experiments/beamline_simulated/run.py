@@ -3,8 +3,9 @@
 
     python experiments/beamline_simulated/run.py FOLDER --out outputs/beamline_simulated
 
-FOLDER holds ``*_results.hdf`` and ``truth.json``. Every q of every file is fitted by its own ``python -m homodyne.train``.
-Prints Markdown: parameters with errors and pulls, and the rates J(t), gamma_dot(t) with errors from the full covariance.
+FOLDER holds ``*_results.hdf`` and ``truth.json``. Every q of every file is fitted by its own ``python -m homodyne.train``;
+``--fixed D_offset=0`` holds a parameter. Prints Markdown: parameters with errors and pulls, and the rates J(t) and
+gamma_dot(t) with errors from the full covariance.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ RATES = {
 }
 
 
-def fit(file: Path, q: float, gap: float, run_dir: Path) -> FitResult:
+def fit(file: Path, q: float, gap: float, fixed: list[str], run_dir: Path) -> FitResult:
     """The user's command; the result is read back from its run folder."""
     settings = [f"dataset.path={file}", f"dataset.q={q}", f"dataset.gap_angstrom={gap}", f"hydra.run.dir={run_dir}"]
+    settings += [f"model.fixed.{assignment}" for assignment in fixed]
     command = [sys.executable, "-m", "homodyne.train", "+experiment=laminar_flow", "dataset=apsu", "tracking=none"]
     code = subprocess.run([*command, *settings], stdout=subprocess.DEVNULL, check=False).returncode
     if code not in (0, 2):  # 2: not converged, and the result says so
@@ -52,7 +54,9 @@ def rate(result: FitResult, names: tuple[str, str, str], t: float) -> tuple[floa
 def line(name: str, unit: str, truth: float, value: float, error: float) -> str:
     """One row of the table; the pull is empty where the fit gives no error."""
     pull = f"{(value - truth) / error:+.1f}" if error > 0 else ""
-    return f"| {name} | {unit} | {truth:.5g} | {value:.5g} | {error:.2g} | {100 * (value / truth - 1):+.0f} % | {pull} |"
+    return (
+        f"| {name} | {unit} | {truth:.5g} | {value:.5g} | {error:.2g} | {100 * (value / truth - 1):+.0f} % | {pull} |"
+    )
 
 
 def lines_of(title: str, result: FitResult, truth: dict[str, float], angles: list[float]) -> Iterator[str]:
@@ -78,6 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("outputs/beamline_simulated"))
+    parser.add_argument("--fixed", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter")
     args = parser.parse_args()
     if not (args.folder / "truth.json").is_file():
         print(f"[ERROR] FOLDER={args.folder} holds no truth.json: give the folder with the files", file=sys.stderr)
@@ -90,7 +95,7 @@ def main() -> int:
         for ring, q in enumerate(told["grid"]["q"]):
             angles = [b["phi_deg"] for b in case["bins"] if b["iq"] == ring]
             folder = args.out.resolve() / f"{Path(case['file']).stem}_q{q:g}"
-            result = fit((args.folder / case["file"]).resolve(), q, told["parameters"]["h_A"], folder)
+            result = fit((args.folder / case["file"]).resolve(), q, told["parameters"]["h_A"], args.fixed, folder)
             section = list(lines_of(f"{case['file']}, q = {q:g}", result, truth, angles))
             print("\n".join(section), flush=True)
             text += section

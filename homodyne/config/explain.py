@@ -67,6 +67,8 @@ def _key(error: Exception, key: str, text: str, overrides: Sequence[str]) -> Inp
 
 def _unknown(key: str, given: str, where: str = "") -> InputError:
     known = known_keys()
+    if key == "experiment":
+        return InputError(key, given, "needs a leading + (it adds settings)", f"write +experiment={given}")
     if key in known:
         return InputError(
             key, given, f"is not a key of the chosen {key.partition('.')[0]}{where}", "leave it out, or choose another"

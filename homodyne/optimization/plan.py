@@ -41,4 +41,6 @@ def default_shape(n: int) -> TileShape:
     Few rows also keep digits: the sums are taken from the middle frame of a strip, and pairs of neighboring frames far
     from it cancel (see ``moments``): with 64 rows the Gauss-Newton step is exact to 5e-11, with 32 to 1e-12, measured.
     """
-    return TileShape(16, 64) if n < 200 else TileShape(32 if n < 600 else 48, 128 if n < 600 else 256 if n < 3000 else 512)
+    return (
+        TileShape(16, 64) if n < 200 else TileShape(32 if n < 600 else 48, 128 if n < 600 else 256 if n < 3000 else 512)
+    )

@@ -54,19 +54,21 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where the loop stands: the best point so far, its linearization, the damping."""
+    """Where the loop stands: the best point so far, its linearization, the damping and the parameters' scales (p,)."""
 
     theta: np.ndarray
     at: Linearization
     damping: float
+    scale: np.ndarray
     status: Status | None = None
     border: bool = False
 
 
 _MAX_DAMPING = 1e12
-# Damping that keeps the last step, which is not evaluated, out of directions the data leave open: along those an
-# undamped step is short in standard errors but may be as long as the bounds allow.
-_NULL = 1e-12
+# Damping of "undamped" steps. It keeps them out of directions the data leave open, whose relative singular value is
+# rounding (1e-15 by QR, 1e-8 by moments): the residual's share in such a direction is arbitrary, up to all of it, and the
+# step along it as long as the bounds allow. Directions with an error 1e4 times that of the best one lose 1 %.
+_NULL = 1e-10
 # Predicted relative decrease below which the difference of two costs is mostly rounding.
 _ROUNDING = 1e-12
 
@@ -91,7 +93,7 @@ def minimize(
     """
     start = time.perf_counter()
     at = problem.evaluate(theta)
-    state = State(theta, at, damping)
+    state = State(theta, at, damping, scales(problem, at))
     passes = 1
     state, gradient = _check(problem, state, tolerances)
     report(Info(at.cost, gradient[0], gradient[1], damping, True, int(at.counts.sum()), time.perf_counter() - start))
@@ -112,21 +114,22 @@ def minimize(
 def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, Info | None]:
     """One damped step: find a feasible trial point (no pass), evaluate it (one pass), accept or damp."""
     damping, border = state.damping, False
-    step = bounded_step(problem, state.theta, state.at, damping)
+    step = bounded_step(problem, state.theta, state.at, state.scale, damping)
     while not problem.feasible(state.theta + step):
         border = True
         damping = max(4 * damping, 1e-4)
         if damping > _MAX_DAMPING:
             return dataclasses.replace(state, status=Status.BORDER), None
-        step = bounded_step(problem, state.theta, state.at, damping)
+        step = bounded_step(problem, state.theta, state.at, state.scale, damping)
     predicted = _decrease(state.at, step)
     trial = problem.evaluate(state.theta + step)
     points = int(trial.counts.sum())
-    promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, 0.0))
+    promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, state.scale, 0.0))
     gain, accepted = _judge(state.at.cost, trial.cost, predicted, promised)
     if accepted:
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
-        state = State(state.theta + step, trial, damping if damping > 1e-12 else 0.0, border=border)
+        scale = np.maximum(state.scale, scales(problem, trial))
+        state = State(state.theta + step, trial, damping if damping > 1e-12 else 0.0, scale, border=border)
         state, norms = _check(problem, state, tolerances)
     else:
         damping = max(8 * damping, 1e-3)
@@ -164,7 +167,7 @@ def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         return dataclasses.replace(state, status=Status.STALLED), (np.inf, np.inf)
     gradient, step_norm = _norms(problem, state)
     if step_norm <= tolerances.xtol or step_norm**2 <= tolerances.rtol_cost * float(state.at.counts.sum()):
-        last = state.theta + bounded_step(problem, state.theta, state.at, _NULL)
+        last = state.theta + bounded_step(problem, state.theta, state.at, state.scale, 0.0)
         theta = last if problem.feasible(last) else state.theta
         state = dataclasses.replace(state, theta=theta, status=Status.CONVERGED)
     return state, (gradient, step_norm)
@@ -177,32 +180,49 @@ def _norms(problem: Problem, state: State) -> tuple[float, float]:
     a direction the data do not determine does not count.
     """
     a, r = state.at.jacobian, state.at.residual
-    noise = np.sqrt(max(2 * state.at.cost, 1e-300) / max(1.0, float(state.at.counts.sum())))
+    noise = _noise(state.at)
     column = np.linalg.norm(a, axis=0)
     moved = problem.free & (column > 0)
     if not moved.any():
         return 0.0, 0.0
-    step = bounded_step(problem, state.theta, state.at, 0.0)
+    step = bounded_step(problem, state.theta, state.at, state.scale, 0.0)
     gradient = a.T @ r
     blocked = ((state.theta <= problem.lower) & (gradient < 0)) | ((state.theta >= problem.upper) & (gradient > 0))
     gradient = np.where(blocked, 0.0, gradient)
     return float(np.max(np.abs(gradient[moved]) / column[moved]) / noise), float(np.linalg.norm(a @ step) / noise)
 
 
-def bounded_step(problem: Problem, theta: np.ndarray, at: Linearization, damping: float) -> np.ndarray:
-    """argmin |r - A d|**2 + damping |D d|**2 within the bounds; D = column norms of A; fixed parameters do not move."""
+def _noise(at: Linearization) -> float:
+    """Root mean square of the weighted residuals."""
+    return float(np.sqrt(max(2 * at.cost, 1e-300) / max(1.0, float(at.counts.sum()))))
+
+
+def scales(problem: Problem, at: Linearization) -> np.ndarray:
+    """Column norms of the Jacobian, at least one sigma over the parameter's whole range; (p,).
+
+    Steps are measured in them, and they never shrink during a fit (More's rule): near a point where a parameter loses
+    its influence (phi0 parallel to the only azimuth), its own column would invite steps of any length.
+    """
+    return np.maximum(np.linalg.norm(at.jacobian, axis=0), 1.0 / (problem.upper - problem.lower))
+
+
+def bounded_step(
+    problem: Problem, theta: np.ndarray, at: Linearization, scale: np.ndarray, damping: float
+) -> np.ndarray:
+    """argmin |r - A d|**2 + damping |D d|**2 within the bounds; D = ``scale``; fixed parameters do not move.
+
+    The damping is at least ``_NULL``.
+    """
     step = np.zeros_like(theta)
-    norm = np.linalg.norm(at.jacobian, axis=0)
-    free = problem.free & (norm > 0)
+    free = problem.free & (np.linalg.norm(at.jacobian, axis=0) > 0)
     if not free.any():
         return step
-    d = norm[free]
+    d = scale[free]
     # a QR first: p rows instead of one per angle and column
     q, a = np.linalg.qr(at.jacobian[:, free] / d)
     b = q.T @ at.residual
-    if damping > 0:
-        a = np.vstack([a, np.sqrt(damping) * np.eye(len(d))])
-        b = np.concatenate([b, np.zeros(len(d))])
+    a = np.vstack([a, np.sqrt(max(damping, _NULL)) * np.eye(len(d))])
+    b = np.concatenate([b, np.zeros(len(d))])
     room = (problem.lower[free] - theta[free]) * d, (problem.upper[free] - theta[free]) * d
     solution = lsq_linear(a, b, bounds=(np.minimum(room[0], -0.0), np.maximum(room[1], 0.0)), method="bvls", tol=1e-14)
     step[free] = solution.x / d

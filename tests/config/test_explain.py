@@ -15,6 +15,7 @@ from homodyne.config.nearest import nearest, nearest_key
         ("model.scalng=auto", "model.scalng='auto' is not a known key; did you mean model.scaling?"),
         ("dataset.gap=2e6", "dataset.gap='2e6' is not a known key; did you mean dataset.gap_angstrom?"),
         ("optimization.nlsq.memory_fracton=1", "did you mean optimization.nlsq.memory_fraction?"),
+        ("experiment=demo", "experiment='demo' needs a leading + (it adds settings); write +experiment=demo"),
         ("scaling=auto", "scaling='auto' is not a known key; did you mean model.scaling?"),
         ("modl.scaling=auto", "modl='auto' is not a known key; did you mean model?"),
         ("dataset.n_phi=3", "dataset.n_phi='3' is not a key of the chosen dataset"),

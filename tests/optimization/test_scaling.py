@@ -48,7 +48,9 @@ def test_fourier_is_a_series_in_phi(order):
     x = np.deg2rad(PHI)
 
     def series(a):
-        return a[0] * np.ones(5) + sum(a[2 * m - 1] * np.cos(m * x) + a[2 * m] * np.sin(m * x) for m in range(1, order + 1))
+        return a[0] * np.ones(5) + sum(
+            a[2 * m - 1] * np.cos(m * x) + a[2 * m] * np.sin(m * x) for m in range(1, order + 1)
+        )
 
     expected = np.stack([series(c), series(d)], axis=1)
     np.testing.assert_allclose(pairs(scaling, np.concatenate([c, d])), expected, rtol=1e-13)

@@ -1,13 +1,14 @@
 """The bounded loop on small dense problems with known optimum: it ends at the optimum, or says why it did not."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import scipy.optimize
 
 from homodyne.optimization.normal import Linearization, PassSums
-from homodyne.optimization.trust_region import Problem, Tolerances, bounded_step, minimize
+from homodyne.optimization.trust_region import Problem, Tolerances, bounded_step, minimize, scales
 from homodyne.result import Status
 
 INF = 1e9  # the loop wants numbers; these bounds are never met
@@ -42,7 +43,7 @@ class Toy:
 
     def problem(self, **replaced):
         free = np.ones(len(self.start), dtype=bool) if self.free is None else np.array(self.free)
-        parts = dict(evaluate=self.evaluate, feasible=self.feasible, free=free)
+        parts = {"evaluate": self.evaluate, "feasible": self.feasible, "free": free}
         return Problem(**{**parts, "lower": np.array(self.lower), "upper": np.array(self.upper), **replaced})
 
     def optimum(self):
@@ -113,7 +114,7 @@ def test_ends_at_the_optimum(name, damping):
     np.testing.assert_allclose(state.theta, theta, rtol=1e-5, atol=1e-8 * np.abs(theta).max())
     assert np.all((state.theta >= toy.lower) & (state.theta <= toy.upper))
     accepted = [i.cost for i in infos if i.accepted]
-    assert all(after <= before * (1 + 1e-9) for before, after in zip(accepted, accepted[1:], strict=False))
+    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(accepted))
     assert infos[-1].step_norm <= 1e-7
 
 
@@ -122,9 +123,10 @@ def test_active_bounds_are_met_exactly():
     assert abs(state.theta[0]) == 0.01
 
 
-def test_linear_problem_takes_one_undamped_step():
+def test_linear_problem_is_solved_in_one_step():
     state, infos = run(TOYS["linear, columns of 1, 1e4, 1e-3"], damping=0.0)
-    assert len(infos) == 2
+    assert len(infos) <= 3
+    assert infos[1].step_norm < 1e-6
     np.testing.assert_allclose(state.theta, np.linalg.lstsq(MATRIX, VALUES, rcond=None)[0], rtol=1e-10)
 
 
@@ -228,11 +230,11 @@ def test_bounded_step_minimizes_the_damped_model():
     toy, theta = TOYS["bound active at the optimum"], np.array([0.001, -1e-4, 3.0])
     at = toy.evaluate(theta)
     for damping in (0.0, 0.1, 100.0):
-        norm = np.linalg.norm(at.jacobian, axis=0)
+        norm = scales(toy.problem(), at)
         a = np.vstack([at.jacobian / norm, np.sqrt(damping) * np.eye(3)])
         room = (np.array(toy.lower) - theta) * norm, (np.array(toy.upper) - theta) * norm
         expected = scipy.optimize.lsq_linear(a, np.concatenate([at.residual, np.zeros(3)]), room, tol=1e-14).x / norm
-        step = bounded_step(toy.problem(), theta, at, damping)
+        step = bounded_step(toy.problem(), theta, at, norm, damping)
         np.testing.assert_allclose(step * norm, expected * norm, atol=1e-7)
 
 

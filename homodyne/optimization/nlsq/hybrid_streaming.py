@@ -45,7 +45,9 @@ def streamed_pass(
 
         q = len(model.parameters) + 3
         gram, counts = np.zeros((view.n_phi, q, q)), np.zeros(view.n_phi)
-        for (k, _, _), part in zip(jobs, _pipeline(jobs, lambda job: read_panel(view, plan, *job), reduce), strict=True):
+        for (k, _, _), part in zip(
+            jobs, _pipeline(jobs, lambda job: read_panel(view, plan, *job), reduce), strict=True
+        ):
             gram[k] += np.asarray(part.gram)
             counts[k] += float(part.count)
         return PassSums(factors_from_moments(gram), counts, reference)

@@ -143,7 +143,8 @@ def build_result(outcome: Outcome) -> FitResult:
 
 
 def _status(state: State, errors: Errors) -> Status:
-    if state.status is Status.CONVERGED and errors.undetermined:
+    # a loop that wanders along an open direction may find no way down any more, too
+    if state.status in (Status.CONVERGED, Status.STALLED) and errors.undetermined:
         return Status.NOT_IDENTIFIABLE
     assert state.status is not None
     return state.status

@@ -73,7 +73,7 @@ def _block_points(n_points: int, threshold_gb: float) -> int:
     if room < 10_000:
         raise InputError(
             "memory_threshold_gb",
-            round(threshold_gb, 3),
+            float(f"{threshold_gb:.3g}"),
             f"is less than one streamed block needs ({streaming_peak_gb(10_000):.2f} GB)",
             "raise optimization.nlsq.memory_threshold_gb or memory_fraction",
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from homodyne.models import Geometry, Model
 from homodyne.optimization.channels import Side, frame_values
@@ -32,10 +33,14 @@ def full_batch_pass(
     c2, weights = _load(view, i, j)
     counts = (weights > 0).sum(axis=(0, 2)).astype(float)
     pairs = tuple(jnp.asarray(a) for a in (i, j, c2, weights))
+    # The QR of one chunk is too small for several LAPACK threads: 1.5 times slower on idle cores, ten to thirty times
+    # on busy ones, where the threads wait for each other.
+    lapack = ThreadpoolController()
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides = all_sides(model, theta, view)
-        factors = np.asarray(dense_factors(model, sides, *pairs, jnp.asarray(reference), precise))
+        with lapack.limit(limits=1, user_api="blas"):
+            factors = np.asarray(dense_factors(model, sides, *pairs, jnp.asarray(reference), precise))
         return PassSums(factors if precise else factors_from_moments(factors), counts, reference)
 
     return evaluate

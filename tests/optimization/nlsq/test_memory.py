@@ -1,5 +1,6 @@
 """Limits a batch system may set, each in its own way; predictions; the monitor."""
 
+import itertools
 import resource
 import time
 
@@ -133,7 +134,7 @@ def test_monitor_samples_over_time_and_stops():
         del block
     seconds, gb = monitor.series()
     assert len(seconds) == len(gb) >= 4
-    assert all(later >= earlier for earlier, later in zip(seconds, seconds[1:], strict=False))
+    assert all(later >= earlier for earlier, later in itertools.pairwise(seconds))
     assert monitor.peak_gb == gb.max() > gb[0] + 0.1
     time.sleep(0.05)
     assert len(monitor.series()[0]) == len(seconds)

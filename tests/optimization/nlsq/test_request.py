@@ -28,33 +28,33 @@ def source(n_t=40, n_phi=5, gap=2e6):
 
 NAN = float("nan")
 BAD = {
-    "NaN start": (dict(start={"D0": NAN}), r"start\['D0'\]=nan is not a finite number; give a number"),
-    "start below its bounds": (dict(start={"alpha": -3.0}), r"start\['alpha'\]=-3\.0 lies outside the bounds \[-2, 2\]"),
+    "NaN start": ({"start": {"D0": NAN}}, r"start\['D0'\]=nan is not a finite number; give a number"),
+    "start below its bounds": ({"start": {"alpha": -3.0}}, r"start\['alpha'\]=-3\.0 lies outside the bounds \[-2, 2\]"),
     "start outside the user's bounds": (
-        dict(start={"D0": 50.0}, bounds={"D0": (100.0, 1e5)}),
+        {"start": {"D0": 50.0}, "bounds": {"D0": (100.0, 1e5)}},
         r"start\['D0'\]=50\.0 lies outside the bounds \[100, 100000\]; .* widen bounds\['D0'\]",
     ),
-    "fixed outside its bounds": (dict(fixed={"phi0": 200.0}), r"fixed\['phi0'\]=200\.0 lies outside the bounds"),
-    "NaN fixed": (dict(fixed={"phi0": NAN}), r"fixed\['phi0'\]=nan is not a finite number"),
-    "lower above upper": (dict(bounds={"D0": (5.0, 1.0)}), r"bounds\['D0'\]=\(5\.0, 1\.0\) needs .* lower < upper"),
-    "lower equal to upper": (dict(bounds={"D0": (5.0, 5.0)}), r"bounds\['D0'\]=\(5\.0, 5\.0\) needs .* lower < upper"),
-    "infinite bound": (dict(bounds={"D0": (0.0, float("inf"))}), r"bounds\['D0'\]=.* needs two finite numbers"),
-    "one bound": (dict(bounds={"D0": (5.0,)}), r"bounds\['D0'\]=\(5\.0,\) needs two finite numbers"),
-    "unknown start": (dict(start={"D_0": 1e4}), r"start\['D_0'\]=10000\.0 is not a parameter .* did you mean 'D0'\?"),
-    "unknown fixed": (dict(fixed={"gamma": 0.1}), r"fixed\['gamma'\]=0\.1 is not a parameter .* known: D0, alpha"),
-    "unknown bounds": (dict(bounds={"phi_0": (0, 1)}), r"bounds\['phi_0'\].* did you mean 'phi0'\?"),
-    "unknown scaling": (dict(scaling="per_angle"), r"scaling='per_angle' is unknown; choose one of individual, auto"),
-    "unknown strategy": (dict(strategy="fast"), r"strategy='fast' is unknown; choose one of auto, stratified_ls"),
-    "unknown covariance": (dict(covariance="magic"), r"covariance='magic' is unknown; choose one of iid"),
-    "unknown model": (dict(model="flow"), r"model='flow' is unknown; choose one of static, laminar_flow"),
-    "unknown convention": (dict(convention="old"), r"model\.convention='old' is unknown"),
-    "diagonal wanted": (dict(min_lag=0), r"min_lag=0 must be at least 1: the diagonal is never fitted; set it to 1"),
+    "fixed outside its bounds": ({"fixed": {"phi0": 200.0}}, r"fixed\['phi0'\]=200\.0 lies outside the bounds"),
+    "NaN fixed": ({"fixed": {"phi0": NAN}}, r"fixed\['phi0'\]=nan is not a finite number"),
+    "lower above upper": ({"bounds": {"D0": (5.0, 1.0)}}, r"bounds\['D0'\]=\(5\.0, 1\.0\) needs .* lower < upper"),
+    "lower equal to upper": ({"bounds": {"D0": (5.0, 5.0)}}, r"bounds\['D0'\]=\(5\.0, 5\.0\) needs .* lower < upper"),
+    "infinite bound": ({"bounds": {"D0": (0.0, float("inf"))}}, r"bounds\['D0'\]=.* needs two finite numbers"),
+    "one bound": ({"bounds": {"D0": (5.0,)}}, r"bounds\['D0'\]=\(5\.0,\) needs two finite numbers"),
+    "unknown start": ({"start": {"D_0": 1e4}}, r"start\['D_0'\]=10000\.0 is not a parameter .* did you mean 'D0'\?"),
+    "unknown fixed": ({"fixed": {"gamma": 0.1}}, r"fixed\['gamma'\]=0\.1 is not a parameter .* known: D0, alpha"),
+    "unknown bounds": ({"bounds": {"phi_0": (0, 1)}}, r"bounds\['phi_0'\].* did you mean 'phi0'\?"),
+    "unknown scaling": ({"scaling": "per_angle"}, r"scaling='per_angle' is unknown; choose one of individual, auto"),
+    "unknown strategy": ({"strategy": "fast"}, r"strategy='fast' is unknown; choose one of auto, stratified_ls"),
+    "unknown covariance": ({"covariance": "magic"}, r"covariance='magic' is unknown; choose one of iid"),
+    "unknown model": ({"model": "flow"}, r"model='flow' is unknown; choose one of static, laminar_flow"),
+    "unknown convention": ({"convention": "old"}, r"model\.convention='old' is unknown"),
+    "diagonal wanted": ({"min_lag": 0}, r"min_lag=0 must be at least 1: the diagonal is never fitted; set it to 1"),
     "series longer than the angles": (
-        dict(scaling="fourier", options=NLSQOptions(fourier_order=3)),
+        {"scaling": "fourier", "options": NLSQOptions(fourier_order=3)},
         r"fourier_order=3 needs 7 terms but there are 5 angles",
     ),
     "threshold below one block": (
-        dict(options=NLSQOptions(memory_threshold_gb=0.1)),
+        {"options": NLSQOptions(memory_threshold_gb=0.1)},
         r"memory_threshold_gb=0\.1 is less than one streamed block needs",
     ),
 }  # fmt: skip
@@ -95,10 +95,10 @@ def _held():
 
 
 def request(model="static", **replaced):
-    parts = dict(
-        scaling="individual", strategy="auto", start={}, fixed={}, bounds={}, covariance="iid", min_lag=1,
-        options=NLSQOptions(),
-    )  # fmt: skip
+    parts = {
+        "scaling": "individual", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid", "min_lag": 1,
+        "options": NLSQOptions(),
+    }  # fmt: skip
     return check_request(source(), get_model(model), **{**parts, **replaced})
 
 
