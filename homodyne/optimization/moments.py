@@ -91,7 +91,7 @@ def accumulate(
         return jax.tree.map(jnp.add, total, part)
 
     total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model))
-    return Moments(_assemble(model, total), total.count)
+    return Moments(_assemble(model, total), total.n_valid)
 
 
 class _Blocks(NamedTuple):
@@ -100,7 +100,7 @@ class _Blocks(NamedTuple):
     plain: jax.Array
     mixed: tuple[jax.Array, ...]
     pairs: tuple[jax.Array, ...]
-    count: jax.Array
+    n_valid: jax.Array
 
 
 class _Sums(NamedTuple):

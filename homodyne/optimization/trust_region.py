@@ -198,12 +198,12 @@ def _noise(at: Linearization) -> float:
 
 
 def scales(problem: Problem, at: Linearization) -> np.ndarray:
-    """Column norms of the Jacobian, at least one sigma over the parameter's whole range; (p,).
+    """Column norms of the Jacobian, at least a thousandth of a sigma over the parameter's whole range; (p,).
 
     Steps are measured in them, and they never shrink during a fit (More's rule): near a point where a parameter loses
     its influence (phi0 parallel to the only azimuth), its own column would invite steps of any length.
     """
-    return np.maximum(np.linalg.norm(at.jacobian, axis=0), 1.0 / (problem.upper - problem.lower))
+    return np.maximum(np.linalg.norm(at.jacobian, axis=0), 1e-3 / (problem.upper - problem.lower))
 
 
 def bounded_step(

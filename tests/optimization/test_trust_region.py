@@ -126,7 +126,7 @@ def test_active_bounds_are_met_exactly():
 def test_linear_problem_is_solved_in_one_step():
     state, infos = run(TOYS["linear, columns of 1, 1e4, 1e-3"], damping=0.0)
     assert len(infos) <= 3
-    assert infos[1].step_norm < 1e-6
+    assert infos[1].step_norm < 1e-4  # the least damping leaves 1e-10 of the first step, 1e5 standard errors long
     np.testing.assert_allclose(state.theta, np.linalg.lstsq(MATRIX, VALUES, rcond=None)[0], rtol=1e-10)
 
 

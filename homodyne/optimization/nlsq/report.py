@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import chi2 as chi2_distribution
 
+from homodyne.checkout import commit
 from homodyne.optimization.covariance import Errors, iid_errors
 from homodyne.optimization.dense import pair_residuals
 from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
@@ -28,6 +29,7 @@ from homodyne.result import HISTORY_VARIABLES, FitResult, Memory, Status
 log = logging.getLogger("homodyne")
 
 _REFUTED_LEVEL = 1e-3
+_EXCESS = 1.2  # chi2/N; the estimate of sigma itself scatters by a percent
 _HISTOGRAM_EDGES = np.linspace(-6.0, 6.0, 122)
 
 
@@ -184,8 +186,20 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> li
         if values.min() < 0 < values.max():
             when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
             texts.append(f"{name}(t) changes its sign near t = {when:g} s.")
-    texts += shared_scaling_refuted(outcome)
-    return texts
+    refuted = shared_scaling_refuted(outcome)
+    return texts + (refuted or _excess_noise(outcome, chi2_reduced))
+
+
+def _excess_noise(outcome: Outcome, chi2_reduced: float) -> list[str]:
+    """A sentence where residuals exceed the noise that was estimated from differences of neighbors."""
+    estimated = str(getattr(outcome.request.source, "sigma_source", "")).startswith("estimated")
+    if not estimated or chi2_reduced < _EXCESS:
+        return []
+    return [
+        f"chi2/N = {chi2_reduced:.3g} although sigma was estimated from the data: points share noise, as pairs with a "
+        "common frame do, or the model misses something (look at the residual maps). The errors assume independent "
+        "points and are too small."
+    ]
 
 
 def shared_scaling_refuted(outcome: Outcome) -> list[str]:
@@ -245,4 +259,5 @@ def _provenance(request: Request) -> dict:
         "bounds": {p.name: [p.lower, p.upper] for p in request.parameters},
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "python": platform.python_version(),
+        "git_commit": commit(),
     }
