@@ -97,7 +97,7 @@ class FitResult:
     Attributes:
         parameters: the model's parameters with unit and bounds, in model order (p of them).
         theta, stderr: physical parameters and their standard errors, by name; a fixed parameter has error 0, an
-            undetermined one inf.
+            undetermined one inf, one at a bound (and all at an infeasible border) NaN.
         covariance: (p, p) covariance matrix of the physical parameters, in their units.
         contrast, offset: scaling per angle (n_phi,), with ``contrast_stderr`` and ``offset_stderr``.
         n_points: unordered pairs that entered the sum; n_parameters: free physical and scaling parameters.

@@ -29,7 +29,7 @@ def make_plan(n: int, panel_rows: int | None = None, shape: TileShape | None = N
     """Cut ``n`` frames into panels of about ``panel_rows`` rows (all by default), whole strips of ``shape`` each."""
     shape = shape or default_shape(n)
     rows = n if panel_rows is None else max(1, min(panel_rows, n))
-    rows = -(-rows // shape.rows) * shape.rows
+    rows = max(1, rows // shape.rows) * shape.rows if rows < n else -(-n // shape.rows) * shape.rows
     panels = tuple((row0, min(rows, n - row0)) for row0 in range(0, n, rows))
     # the last tile of a strip, and the last strip of a panel, may reach beyond the data by one less than their size
     return Plan(n, shape, rows, n + max(rows, shape.cols), panels)

@@ -85,8 +85,8 @@ def minimize(
     Ctrl-C ends with status ``interrupted``; before the first pass is complete there is no point to return, and it
     is passed on.
 
-    The last step, shorter than ``xtol``, is still taken, without another pass: theta is then exact to about
-    ``xtol**2`` standard errors while the cost and its linearization differ from those at theta by less than rounding.
+    The last step, shorter than ``xtol``, is still taken, without another pass: what remains is a fraction of ``xtol``
+    standard errors (the rate of convergence), and cost and linearization are those of a point that close.
 
     Convergence means that the undamped, bounded Gauss-Newton step is shorter than ``xtol`` standard errors in every
     parameter, or promises a relative decrease below ``rtol_cost``. That the cost did not change proves nothing.

@@ -104,7 +104,8 @@ def build_result(outcome: Outcome) -> FitResult:
     status = _status(state, errors)
     names = [p.name for p in parameters]
     stderr = np.sqrt(np.diag(errors.theta))
-    stderr[at_bound] = np.nan
+    # beside a bound, or where a rate's sign stopped the fit, the quadratic picture behind an error does not hold
+    stderr[request.free if status is Status.BORDER else at_bound] = np.nan
     return FitResult(
         model=request.model.name,
         convention=request.model.convention,
