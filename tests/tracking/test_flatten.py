@@ -36,7 +36,8 @@ def test_metrics_hold_values_errors_and_bounds_of_every_parameter():
     for name in result.theta:
         assert found[f"theta.{name}"] == result.theta[name]
         assert found[f"stderr.{name}"] == result.stderr[name]
-        assert found[f"at_bound.{name}"] == float(name == "alpha")
+    assert [name for name in found if name.startswith("at_bound.")] == ["at_bound.alpha"]
+    assert found["n_at_bound"] == 1.0
     assert found["chi2_reduced"] == result.chi2_reduced
     assert found["memory.measured_peak_gb"] == result.memory.measured_peak_gb
     assert found["memory.predicted_peak_gb"] == result.memory.predicted_peak_gb
@@ -79,3 +80,10 @@ def test_tags():
         "dataset": "run42_results.hdf",
     }
     assert flatten.tags({"dataset": {"n_phi": 3}}, make_fit_result())["dataset"] == "synthetic"
+
+
+def test_commit_of_the_code_without_its_mark_of_changes():
+    sha = "0123456789abcdef0123456789abcdef01234567"
+    assert flatten.commit(make_fit_result(provenance={"git_commit": f"{sha}-dirty"})) == sha
+    assert flatten.commit(make_fit_result(provenance={"git_commit": "unknown: not run from a git checkout"})) is None
+    assert flatten.commit(make_fit_result(provenance={})) is None

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments import compare
 from homodyne.errors import InputError
@@ -85,12 +86,17 @@ def run_of_recorded(tracker: MlflowTracker, folder: Path):
 def test_jobs_of_a_sweep_share_one_parent(tracker, outputs, run_folder):
     sweep = outputs / "sweeps" / "day" / "time"
     jobs = [run_folder(sweep / f"{n}_model.scaling={s}", scaling=s) for n, s in enumerate(("individual", "auto"))]
-    (sweep / "multirun.yaml").write_text("{}")
+    given = ["dataset.q=0.0054", "model.scaling=individual,auto"]
+    (sweep / "multirun.yaml").write_text(yaml.safe_dump({"hydra": {"overrides": {"task": given}}}))
+    for job, scaling in zip(jobs, ("individual", "auto"), strict=True):
+        (job / ".hydra").mkdir()
+        (job / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump([given[0], f"model.scaling={scaling}"]))
     runs = [run_of_recorded(tracker, job) for job in jobs]
     parents = {run.data.tags["mlflow.parentRunId"] for run in runs}
     assert len(parents) == 1
     parent = tracker.store.client().get_run(parents.pop())
-    assert parent.info.run_name == "sweep-day-time"
+    assert parent.info.run_name == "sweep-scaling-time"
+    assert [run.info.run_name for run in runs] == ["scaling=individual", "scaling=auto"]
     assert parent.info.status == "FINISHED"
 
 

@@ -11,10 +11,10 @@ from threadpoolctl import ThreadpoolController
 from homodyne.models import Geometry, Model
 from homodyne.optimization.channels import Side, frame_values
 from homodyne.optimization.dense import dense_factors
+from homodyne.optimization.nlsq.memory import CHUNK_ROWS
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.source import View
 
-_CHUNK_ROWS = 65_536  # rows of all angles in one chunk: a few MB of Jacobian, in the processor's cache
 _MIN_CHUNK = 512
 
 
@@ -59,7 +59,7 @@ def all_sides(model: Model, theta: np.ndarray, view: View, n_padded: int | None 
 def _pairs(n: int, min_lag: int, n_phi: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions of all pairs cut into chunks, (n_chunks, L) each; the padding repeats pair (0, 0), weight 0."""
     pairs = np.stack(np.triu_indices(n, k=min_lag)).astype(np.int32)
-    length = min(max(_MIN_CHUNK, _CHUNK_ROWS // n_phi), pairs.shape[1])
+    length = min(max(_MIN_CHUNK, CHUNK_ROWS // n_phi), pairs.shape[1])
     padding = np.zeros((2, -pairs.shape[1] % length), dtype=np.int32)
     i, j = np.concatenate([pairs, padding], axis=1).reshape(2, -1, length)
     return i, j

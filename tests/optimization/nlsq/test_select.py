@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from homodyne.errors import InputError
-from homodyne.optimization.nlsq import memory
+from homodyne.optimization.nlsq import memory, select
 from homodyne.optimization.nlsq.memory import estimate_peak_memory_gb
 from homodyne.optimization.nlsq.select import announce, select_nlsq_strategy, streaming_peak_gb
 
@@ -43,9 +43,10 @@ def test_the_fraction_of_what_there_is_decides(monkeypatch):
     assert select_nlsq_strategy(5_000_000, 9, memory_fraction=0.49).strategy == STREAM
 
 
-def test_lines_have_the_documented_form():
-    """The user document's own line; with the columns of 111 angles of individual scaling its numbers come out too."""
-    lines = select_nlsq_strategy(15_000_000, 224, memory_threshold_gb=28.0).log_lines
+def test_lines_have_the_documented_form(monkeypatch):
+    """The user document's own line, with the estimate it shows."""
+    monkeypatch.setattr(select, "estimate_peak_memory_gb", lambda n_points, n_params: 32.4)
+    lines = select_nlsq_strategy(15_000_000, 9, memory_threshold_gb=28.0).log_lines
     assert lines[0] == "Strategy: hybrid_streaming (n=15M pts, est. peak=32.4 GB > threshold 28.0 GB)"
     assert lines[1].startswith("Streaming block size: ")
     small = select_nlsq_strategy(500_000, 9, memory_threshold_gb=28.0, strategy=STREAM).log_lines
