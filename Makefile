@@ -23,7 +23,9 @@ test: $(VENV)/.installed-dev ## fast test suite
 
 ui: $(VENV)/.installed ## MLflow's user interface on 127.0.0.1:5000 (other port: make ui UI_PORT=5001)
 	@mkdir -p outputs
-	MLFLOW_DISABLE_TELEMETRY=true $(BIN)/python -m mlflow ui --host 127.0.0.1 --port $(UI_PORT) \
+	@echo "MLflow at http://127.0.0.1:$(UI_PORT) in about 20 s; Ctrl-C stops it"
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore \
+		$(BIN)/python -m mlflow ui --host 127.0.0.1 --port $(UI_PORT) --workers 1 \
 		--backend-store-uri "sqlite:///$(CURDIR)/outputs/mlflow.db" \
 		--default-artifact-root "file://$(CURDIR)/outputs/artifacts"
 

@@ -101,11 +101,12 @@ def _table(result: Any, truth: dict[str, Any]) -> list[str]:
         pulls = (getattr(result, name) - truth[name]) / getattr(result, f"{name}_stderr")
         worst = f"rms pull {np.sqrt(np.mean(pulls**2)):.2f}, largest {np.abs(pulls).max():.2f}"
         lines.append(f"{name:<18}{unit:<17}{len(pulls):>11} angles   {worst}")
+    full = int((result.history["stage"] == "full").sum())  # the others went over a subset, to find the start
     return [
         *lines,
         "",
         f"{result.status.value}: reduced chi2 {result.chi2_reduced:.4f} over {result.n_points:,} pairs, "
-        f"{result.n_parameters} free parameters, {result.history.sizes['pass']} passes, {result.strategy}",
+        f"{result.n_parameters} free parameters, {full} passes over them, {result.strategy}",
         *(f"note: {warning}" for warning in result.warnings),
     ]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,19 +61,20 @@ def _text(value: Any) -> str:
 
 def metrics(result: FitResult) -> dict[str, float]:
     """Numbers of one fit: ``theta.*``, ``stderr.*``, ``at_bound.*``, fit quality, size, memory, time."""
-    out: dict[str, float] = {}
+    # quality first: trackers list metrics in this order
+    out: dict[str, float] = {"chi2_reduced": result.chi2_reduced, "converged": float(result.converged)}
     for name, value in result.theta.items():
         out[f"theta.{name}"] = value
         out[f"stderr.{name}"] = result.stderr[name]
-        out[f"at_bound.{name}"] = float(result.at_bound[name])
+        if result.at_bound[name]:  # zeros would fill the charts of every run
+            out[f"at_bound.{name}"] = 1.0
     accepted = result.history["accepted"].values
     out |= {
-        "chi2_reduced": result.chi2_reduced,
         "n_points": result.n_points,
         "n_parameters": result.n_parameters,
         "n_phi": result.phi.size,
+        "n_at_bound": sum(result.at_bound.values()),
         "n_warnings": len(result.warnings),
-        "converged": float(result.converged),
         "condition": result.condition,
         "passes": accepted.size,
         "passes_accepted": float(np.sum(accepted)),
@@ -139,6 +141,19 @@ def parameters(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]
         }
         | flatten(result.provenance, "provenance.")
     )
+
+
+def commit(result: FitResult) -> str | None:
+    """Git commit of the code that fitted, None where it is not known."""
+    found = re.match(r"[0-9a-f]{40}", str(result.provenance.get("git_commit", "")))
+    return found.group() if found else None
+
+
+def run_name(tags: Mapping[str, str], swept: Sequence[str]) -> str:
+    """What tells a run from its neighbors comes first, because a table shows 20 letters: ``scaling=auto`` in a sweep."""
+    pairs = (override.partition("=") for override in swept)
+    job = " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs)
+    return shorten(job or "-".join((tags["dataset"].partition(".")[0], tags["model"], tags["scaling"])))
 
 
 def tags(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]:

@@ -34,7 +34,8 @@ class MlflowTracker:
     Args:
         outputs: absolute folder of the local database ``mlflow.db`` and of ``artifacts``.
         uri: server or database, None for the local one; artifacts: location of the artifacts.
-        experiment_name, run_name, tags: as MLflow shows them; the run's name is made from model and scaling if None.
+        experiment_name, run_name, tags: as MLflow shows them; without a name a run is called after what was
+            swept, or after its dataset, model and scaling.
     """
 
     def __init__(
@@ -77,11 +78,14 @@ class MlflowTracker:
         result, started_ms = folder.result, _started_ms(folder)
         tags = flatten.tags(folder.settings, result) | self.tags | {"run_dir": str(folder.path.absolute())}
         if folder.sweep is not None:
-            tags["mlflow.parentRunId"] = self._parent(client, experiment, folder.sweep)
-            tags["overrides"] = flatten.shorten(folder.overrides())
+            tags["mlflow.parentRunId"] = self._parent(client, experiment, folder.sweep, folder.swept())
+            tags["overrides"] = flatten.shorten(" ".join(folder.overrides()))
+        tags["mlflow.source.name"] = "homodyne.train"
+        if commit := flatten.commit(result):
+            tags["mlflow.source.git.commit"] = commit
         if result.warnings:
             tags["mlflow.note.content"] = "\n\n".join(result.warnings)[:5000]
-        name = self.run_name or f"{result.model}-{result.scaling}-{result.strategy}"
+        name = self.run_name or flatten.run_name(tags, folder.swept())
         run_id = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=name).info.run_id
         finished = False
         try:
@@ -111,14 +115,15 @@ class MlflowTracker:
                         raise
         return str(found.experiment_id)
 
-    def _parent(self, client: MlflowClient, experiment: str, sweep: Path) -> str:
+    def _parent(self, client: MlflowClient, experiment: str, sweep: Path, swept: Sequence[str]) -> str:
         """Id of the sweep's run: the first job to finish makes it, all others find it."""
         note = sweep / PARENT
         with locked(sweep / f".{PARENT}.lock"):
             known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
             if known.get("uri") == self.store.uri and known.get("experiment") == experiment:
                 return str(known["run_id"])
-            name = f"sweep-{sweep.parent.name}-{sweep.name}"
+            keys = "-".join(override.partition("=")[0].rpartition(".")[2] for override in swept)
+            name = f"sweep-{keys or sweep.parent.name}-{sweep.name}"
             tags = {"sweep": "true", "run_dir": str(sweep.absolute())}
             run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
             client.set_terminated(run_id, "FINISHED")

@@ -56,10 +56,18 @@ class RunFolder:
         top = [(self.path / name, None) for name in (CONFIG, RESULT, LOG) if (self.path / name).is_file()]
         return [*top, *((figure, FIGURES) for figure in sorted((self.path / FIGURES).glob("*.png")))]
 
-    def overrides(self) -> str:
-        """The command-line overrides of the run, for people."""
+    def overrides(self) -> list[str]:
+        """The command-line overrides of the run."""
         target = self.path / ".hydra" / "overrides.yaml"
-        return " ".join(yaml.safe_load(target.read_text(encoding="utf-8")) or []) if target.is_file() else ""
+        return list(yaml.safe_load(target.read_text(encoding="utf-8")) or []) if target.is_file() else []
+
+    def swept(self) -> list[str]:
+        """The overrides that tell this job from the others of its sweep."""
+        if self.sweep is None:
+            return []
+        whole = yaml.safe_load((self.sweep / "multirun.yaml").read_text(encoding="utf-8")) or {}
+        given = whole.get("hydra", {}).get("overrides", {}).get("task", [])
+        return [override for override in self.overrides() if override not in given]
 
     def recorded(self) -> dict[str, str] | None:
         """Where the run was recorded before, None if nowhere."""
