@@ -22,16 +22,6 @@ GAP_ANGSTROM, DT_S, N_FRAMES, NOISE = 2e6, 0.1, 300, 0.005
 PHI = np.linspace(-80.0, 80.0, 11)
 #: (ring, sector) cells without pixels, as behind a beamstop: the file's labels skip them, the angles must not shift.
 EMPTY_CELLS = ((0, 3), (0, 4), (FITTED_RING, 3))
-#: Every parameter is determined to a few percent by 10 angles x 300 frames with this noise.
-THETA = {
-    "D0": 8e3,
-    "alpha": -0.6,
-    "D_offset": 1e3,
-    "gamma_dot_0": 5e-4,
-    "beta": -0.5,
-    "gamma_dot_offset": 1e-4,
-    "phi0": 4.0,
-}
 
 
 def main() -> int:
@@ -58,6 +48,7 @@ def write_measurement() -> None:
     from homodyne.data.formats.apsu import write_apsu
     from homodyne.models import get_model
     from homodyne.simulate import two_time
+    from homodyne.simulate.synthetic import THETA
 
     cells = [(i, k) for i in range(len(Q_RINGS)) for k in range(len(PHI)) if (i, k) not in EMPTY_CELLS]
     t = DT_S * np.arange(N_FRAMES)
