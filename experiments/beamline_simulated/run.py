@@ -48,7 +48,8 @@ def rate(result: FitResult, names: tuple[str, str, str], t: float) -> tuple[floa
     a, b, c = (result.theta[name] for name in names)
     slope = np.array([t**b, a * t**b * np.log(t), 1.0])
     covariance = result.covariance.sel(parameter=list(names), parameter_=list(names)).values
-    return a * t**b + c, float(np.sqrt(slope @ covariance @ slope))
+    defined = np.isfinite([result.stderr[name] for name in names]).all()  # not at a bound or an infeasible border
+    return a * t**b + c, float(np.sqrt(slope @ covariance @ slope)) if defined else float("nan")
 
 
 def line(name: str, unit: str, truth: float, value: float, error: float) -> str:
