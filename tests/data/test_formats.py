@@ -178,3 +178,14 @@ def test_unknown_formats_list_what_was_found(tmp_path):
         Dataset.open(tmp_path / "u.h5", engine="nexus")
     with pytest.raises(InputError, match="has no /exchange/C2T_all; found entry"):
         Dataset.open(tmp_path / "u.h5", engine="aps_legacy")
+
+
+def test_npz_that_is_not_symmetric_is_refused(tmp_path):
+    """Only the upper half is fitted: a file whose halves disagree must not pass without a word."""
+    write_npz(tmp_path / "n.npz")
+    with np.load(tmp_path / "n.npz", allow_pickle=False) as archive:
+        c2 = archive["c2_exp"].astype(float)
+    c2[-1, 4, 1] += 0.3
+    write_npz(tmp_path / "bad.npz", c2_exp=c2)
+    with pytest.raises(InputError, match="is not symmetric at phi"):
+        Dataset.open(tmp_path / "bad.npz").read_block(0, slice(0, 2), slice(0, 3))

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ import xarray as xr
 from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
+from homodyne.data.arrays import check_halves
 from homodyne.data.formats.bins import PHI_UNITS, Q_UNITS, source_file, time_coordinates
 from homodyne.data.formats.hdf5 import unreadable
 from homodyne.errors import InputError
@@ -49,11 +51,18 @@ def headers(path: str | os.PathLike[str]) -> dict[str, Header]:
 
 
 class NpzMember(BackendArray):
-    """One array of the archive, read completely when first indexed and kept."""
+    """One array of the archive, read completely when first indexed, checked then, and kept."""
 
-    def __init__(self, path: str | os.PathLike[str], name: str, header: Header) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        name: str,
+        header: Header,
+        check: Callable[[np.ndarray], None] | None = None,
+    ) -> None:
         self.shape, self.dtype = header
         self._path, self._name = os.fspath(path), name
+        self._check = check
         self._values: np.ndarray | None = None
         self._lock = threading.Lock()
 
@@ -70,7 +79,10 @@ class NpzMember(BackendArray):
         with self._lock:
             if self._values is None:
                 with np.load(self._path, allow_pickle=False) as archive:
-                    self._values = archive[self._name]
+                    values = archive[self._name]
+                if self._check is not None:
+                    self._check(values)
+                self._values = values
         return self._values[key]
 
 
@@ -152,7 +164,7 @@ def _dataset(
     coords["q"] = (
         xr.Variable((), q[0], {"units": Q_UNITS}) if q.size == 1 else xr.Variable("phi", q, {"units": Q_UNITS})
     )
-    c2 = indexing.LazilyIndexedArray(NpzMember(path, "c2_exp", found["c2_exp"]))
+    c2 = indexing.LazilyIndexedArray(NpzMember(path, "c2_exp", found["c2_exp"], partial(_check_maps, phi)))
     variables = {"c2": xr.Variable(("phi", "t1", "t2"), c2, {"units": "1"})}
     if "sigma" in found:
         variables["sigma"] = _sigma(path, found, small)
@@ -162,6 +174,13 @@ def _dataset(
     if small.get("L") is not None:
         attrs["gap"] = float(small["L"].ravel()[0])
     return xr.Dataset(variables, coords, attrs)
+
+
+def _check_maps(phi: np.ndarray, c2: np.ndarray) -> None:
+    """What ``from_arrays`` checks: symmetric, or an empty lower half; an angle without data matters only if selected."""
+    for k in range(len(phi)):
+        if np.isfinite(c2[k]).any():
+            check_halves(c2[k : k + 1], phi[k : k + 1])
 
 
 def _sigma(path: str | os.PathLike[str], found: dict[str, Header], small: dict[str, np.ndarray]) -> xr.Variable:
