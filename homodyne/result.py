@@ -33,7 +33,7 @@ class Status(enum.StrEnum):
 
 
 _ADVICE = {
-    Status.CONVERGED: "The scaled gradient, step and cost changes are below their tolerances.",
+    Status.CONVERGED: "The next step would be negligible against the standard errors.",
     Status.MAX_PASSES: "The pass limit was reached first: raise optimization.nlsq.max_passes or give a closer start.",
     Status.STALLED: "No trial step lowers the cost although the gradient is not small: try another start, or check the data.",
     Status.BORDER: "The best point lies where a rate J(t) or gamma_dot(t) changes its sign: fix or bound the offset parameters.",
