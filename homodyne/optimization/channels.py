@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from homodyne.models import Channel, Geometry, Model, Phase
 
@@ -18,12 +19,15 @@ class Frames(NamedTuple):
         z: channel value, (n,).
         dz: derivative with respect to the channel's own parameters, (p_c, n).
         sin, cos: of ``z`` for a phase channel, empty arrays otherwise.
+        exp: of an exponential channel, its factor of exp(-(z2 - z1)): exp(z - z_ref) at the earlier frames,
+            exp(-(z - z_ref)) at the later ones, see ``factored``; empty where the exponential is taken per pair.
     """
 
     z: jax.Array
     dz: jax.Array
     sin: jax.Array
     cos: jax.Array
+    exp: jax.Array
 
 
 class Side(NamedTuple):
@@ -33,14 +37,13 @@ class Side(NamedTuple):
     late: tuple[Frames, ...]
 
 
-@partial(jax.jit, static_argnames=("model", "n_padded"))
 def frame_values(
-    model: Model, theta: jax.Array, t: jax.Array, frames: jax.Array, geometry: Geometry, n_padded: int
+    model: Model, theta: np.ndarray, t: np.ndarray, frames: np.ndarray, geometry: Geometry, n_padded: int
 ) -> Side:
     """Evaluate the channels of all angles at ``frames`` of the grid ``t``, padded to ``n_padded`` by the last frame.
 
     Integrals run over the whole grid ``t``; ``frames`` selects afterwards, so that a fit of some frames uses the same
-    physics as a fit of all.
+    physics as a fit of all, and the same compiled function.
 
     Args:
         geometry: with ``phi`` of shape (n_phi,).
@@ -48,26 +51,43 @@ def frame_values(
     Returns:
         Side whose arrays have a leading axis of n_phi.
     """
-    index = jnp.concatenate([frames, jnp.full((n_padded - frames.shape[0],), frames[-1])])
-    return jax.vmap(lambda phi: _one_angle(model, theta, t, index, geometry._replace(phi=phi)))(geometry.phi)
+    side = _all_frames(model, jnp.asarray(theta), jnp.asarray(t), geometry)
+    index = np.concatenate([frames, np.full(n_padded - len(frames), frames[-1])])
+    late = tuple(Frames(*(_taken(a, index) for a in f)) for f in side)
+    early = tuple(_constant(f) if c.pairwise_constant else f for c, f in zip(model.channels, late, strict=True))
+    return Side(early, late)
 
 
-def _one_angle(model: Model, theta: jax.Array, t: jax.Array, index: jax.Array, geometry: Geometry) -> Side:
-    early, late = [], []
-    for channel in model.channels:
+def _taken(values: jax.Array, index: np.ndarray) -> jax.Array:
+    """``values[..., index]`` by NumPy: nothing to compile for every number of frames."""
+    return values if values.shape[-1] == 0 else jnp.asarray(np.asarray(values)[..., index])
 
-        def values(x: jax.Array, channel: Channel = channel) -> jax.Array:
-            return channel.values(x, t, geometry)
 
-        own = theta[jnp.array(model.indices(channel), dtype=int)]
-        z, dz = values(own)[index], jax.jacfwd(values)(own).T[:, index]
-        empty = jnp.zeros((0,))
-        late.append(Frames(z, dz, jnp.sin(z) if channel.phase else empty, jnp.cos(z) if channel.phase else empty))
-        constant = Frames(
-            jnp.zeros_like(z), jnp.zeros_like(dz), jnp.zeros_like(late[-1].sin), jnp.ones_like(late[-1].cos)
-        )
-        early.append(constant if channel.pairwise_constant else late[-1])
-    return Side(tuple(early), tuple(late))
+@partial(jax.jit, static_argnames=("model",))
+def _all_frames(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> tuple[Frames, ...]:
+    def one_angle(phi: jax.Array) -> tuple[Frames, ...]:
+        return tuple(_channel(model, channel, theta, t, geometry._replace(phi=phi)) for channel in model.channels)
+
+    return jax.vmap(one_angle)(jnp.asarray(geometry.phi))
+
+
+def _channel(model: Model, channel: Channel, theta: jax.Array, t: jax.Array, geometry: Geometry) -> Frames:
+    """One channel as the later frame of a pair sees it."""
+
+    def values(x: jax.Array) -> jax.Array:
+        return channel.values(x, t, geometry)
+
+    own = theta[jnp.array(model.indices(channel), dtype=int)]
+    z, dz = values(own), jax.jacfwd(values)(own).T
+    empty = jnp.zeros((0,))
+    sin, cos = (jnp.sin(z), jnp.cos(z)) if channel.phase else (empty, empty)
+    return Frames(z, dz, sin, cos, empty)
+
+
+def _constant(f: Frames) -> Frames:
+    """The earlier frame of a channel that is not a difference: nothing to subtract."""
+    z, dz, sin = (jnp.asarray(np.zeros(a.shape)) for a in (f.z, f.dz, f.sin))
+    return Frames(z, dz, sin, jnp.asarray(np.ones(f.cos.shape)), f.exp)
 
 
 def angle(side: Side, k: jax.Array | int) -> Side:
@@ -84,19 +104,81 @@ def take(frames: Frames, start: jax.Array, length: int) -> Frames:
     return Frames(*(cut(a) for a in frames))
 
 
-def gather(frames: Frames, index: jax.Array) -> Frames:
-    """Frames at arbitrary positions."""
-    return Frames(*(a if a.shape[-1] == 0 else a[..., index] for a in frames))
+def orthogonalized(side: Side) -> tuple[Side, tuple[np.ndarray, ...]]:
+    """The same channels with derivatives in nearly orthogonal combinations of each channel's parameters.
+
+    Derivatives of power laws are almost parallel, and sums over pairs of them lose the digits a solver then needs. In
+    the combinations dz_new = R^-T dz, with R of a QR decomposition over the frames, the digits stay.
+
+    Returns:
+        the side, and R of every channel, (n_phi, p_c, p_c): dz = R^T dz_new.
+    """
+    # NumPy: two batched decompositions at a time wait for each other's threads in XLA, for ever
+    upper = tuple(_triangle(np.asarray(f.dz)) for f in side.late)
+    return _divided(side, upper), upper
 
 
-def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...], mesh: bool):
+def _triangle(dz: np.ndarray) -> np.ndarray:
+    """R of the centered columns, with a diagonal that can be divided by; (n_phi, p_c, n) -> (n_phi, p_c, p_c)."""
+    size = dz.shape[1]
+    columns = np.swapaxes(dz - dz.mean(-1, keepdims=True), -1, -2)
+    if size == 0 or not np.isfinite(columns).all():  # a point that will be rejected
+        return np.broadcast_to(np.eye(size), (len(dz), size, size))
+    r = np.asarray(np.linalg.qr(columns, mode="r"))
+    norm = np.linalg.norm(columns, axis=-2)
+    # a parameter without influence of its own keeps its column, shortened
+    least = np.where(norm > 0, 1e-7 * norm, 1.0)
+    diagonal = np.einsum("kii->ki", r)
+    np.copyto(diagonal, np.where(diagonal < 0, -least, least), where=np.abs(diagonal) < least)
+    return r
+
+
+@jax.jit
+def _divided(side: Side, upper: tuple[jax.Array, ...]) -> Side:
+    """dz replaced by R^-T dz, by substitution: as exact as the numbers themselves, which an inverse of R is not."""
+
+    def divide(f: Frames, r: jax.Array) -> Frames:
+        rows: list[jax.Array] = []
+        for m in range(f.dz.shape[1]):
+            known = sum((r[:, n, m, None] * x for n, x in enumerate(rows)), jnp.zeros(()))
+            rows.append((f.dz[:, m] - known) / r[:, m, m, None])
+        return f._replace(dz=jnp.stack(rows, axis=1)) if rows else f
+
+    return Side(*(tuple(divide(f, r) for f, r in zip(part, upper, strict=True)) for part in side))
+
+
+# exp(+-_SAFE), and its products with anything a kernel may hold, are far from overflow.
+_SAFE = 300.0
+
+
+@partial(jax.jit, static_argnames=("model", "rows"))
+def can_factor(model: Model, side: Side, rows: int) -> jax.Array:
+    """Whether exp(-(z2 - z1)) may be taken as a product of two numbers per frame in strips of ``rows`` frames.
+
+    Both must be far from overflow: a channel that never falls, and rises by less than ``_SAFE`` within ``rows`` frames.
+    """
+    ok = jnp.array(True)
+    for channel, f in zip(model.channels, side.late, strict=True):
+        if channel.exponential:
+            ok &= (jnp.diff(f.z, axis=-1) >= 0).all() & (f.z[..., rows:] - f.z[..., :-rows] < _SAFE).all()
+    return ok
+
+
+def factored(model: Model, frames: tuple[Frames, ...], origin: list[jax.Array], sign: int) -> tuple[Frames, ...]:
+    """Frames with the factor exp(sign * (z - origin)) of every exponential channel."""
+    return tuple(
+        f._replace(exp=jnp.exp(sign * (f.z - o))) if channel.exponential else f
+        for channel, f, o in zip(model.channels, frames, origin, strict=True)
+    )
+
+
+def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...]):
     """Kernel ``s`` and its derivative with respect to every channel difference.
 
     Args:
-        early, late: channels at the earlier and later frames.
-        mesh: True for all pairs of the two sets, (R, C); False for element-wise pairs, (L,).
+        early, late: channels at the R earlier and the C later frames.
 
-    Returns:
+    Returns: (R, C) each,
         ``s`` and a tuple of fields ``f_c = ds/dz_c``, all of the same shape; None for an exponential channel, whose
         field is ``-s``.
 
@@ -105,32 +187,52 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
     """
 
     def pairwise(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return (a[:, None], b[None, :]) if mesh else (a, b)
+        return a[:, None], b[None, :]
 
     arguments: list[jax.Array | Phase] = []
+    exponential: jax.Array | float = 1.0
     for channel, a, b in zip(model.channels, early, late, strict=True):
-        z1, z2 = pairwise(a.z, b.z)
+        if a.exp.shape[-1]:
+            e1, e2 = pairwise(a.exp, b.exp)
+            # the kernel without its exponential is the kernel at difference zero
+            exponential, z1, z2 = exponential * (e1 * e2), jnp.zeros(()), jnp.zeros(())
+        else:
+            z1, z2 = pairwise(a.z, b.z)
         if not channel.phase:
             arguments.append(z2 - z1)
             continue
         sin1, sin2 = pairwise(a.sin, b.sin)
         cos1, cos2 = pairwise(a.cos, b.cos)
         arguments.append(Phase(z2 - z1, sin2 * cos1 - cos2 * sin1, cos2 * cos1 + sin2 * sin1))
-    differentiated = tuple(c for c, channel in enumerate(model.channels) if not channel.exponential)
-    evaluate = (
-        jax.value_and_grad(model.kernel, argnums=differentiated) if differentiated else _without_gradient(model.kernel)
-    )
-    for _ in range(2 if mesh else 1):
-        evaluate = jax.vmap(evaluate)
-    s, gradient = evaluate(*(jax.tree.map(lambda x: jnp.broadcast_to(x, _shape(arguments)), a) for a in arguments))
+    s, gradient = _evaluate(model, arguments)
     fields: list[jax.Array | None] = [None] * len(arguments)
-    for c, g in zip(differentiated, gradient, strict=True):
+    for c, g in gradient.items():
         argument = arguments[c]
-        if isinstance(argument, Phase):
-            fields[c] = g.x + argument.cos * g.sin - argument.sin * g.cos
-        else:
-            fields[c] = g
-    return s, tuple(fields)
+        if isinstance(argument, Phase) and isinstance(g, Phase):
+            fields[c] = (g.x + argument.cos * g.sin - argument.sin * g.cos) * exponential
+        elif not isinstance(g, Phase):
+            fields[c] = g * exponential
+    return s * exponential, tuple(fields)
+
+
+def _evaluate(model: Model, arguments: list[jax.Array | Phase]) -> tuple[jax.Array, dict[int, jax.Array | Phase]]:
+    """Kernel and its gradient by channel, element by element; arguments without axes are constants."""
+    differentiated = tuple(c for c, channel in enumerate(model.channels) if not channel.exponential)
+    if differentiated:
+        evaluate = jax.value_and_grad(model.kernel, argnums=differentiated)
+    else:
+        evaluate = _without_gradient(model.kernel)
+    constant = [not isinstance(a, Phase) and a.ndim == 0 for a in arguments]
+    shape = _shape(arguments)
+    for size in reversed(shape):
+        evaluate = jax.vmap(evaluate, in_axes=tuple(None if c else 0 for c in constant), axis_size=size)
+    s, gradient = evaluate(
+        *(
+            a if c else jax.tree.map(lambda x: jnp.broadcast_to(x, shape), a)
+            for c, a in zip(constant, arguments, strict=True)
+        )
+    )
+    return s, dict(zip(differentiated, gradient, strict=True))
 
 
 def _without_gradient(kernel):

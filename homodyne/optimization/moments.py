@@ -2,9 +2,10 @@
 
 For one angle let the columns of the (never stored) matrix X be
 
-    X = [ s | 1 | ds/dtheta_1 ... ds/dtheta_p | r ],     r = c2 - offset_ref - contrast_ref * s,
+    X = [ s | 1 | ds/dtheta_1 ... ds/dtheta_m | r ],     r = c2 - offset_ref - contrast_ref * s,
 
-one row a valid pair t1 < t2. ``Moments.gram`` is X^T X, (p+3, p+3). Residual sum of squares, gradient and Gauss-Newton
+one row a valid pair t1 < t2, theta the parameters of one channel after the other (``to_parameters`` leads back to those
+of the model). ``Moments.gram`` is X^T X, (m+3, m+3). Residual sum of squares, gradient and Gauss-Newton
 matrix for *any* contrast and offset are small algebra on it (see ``normal.py``), and it adds over tiles, threads, files
 and machines. Measuring ``r`` against a reference scaling instead of c2 itself keeps the digits that c2 ~ 1 would lose.
 
@@ -28,13 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from homodyne.models import Model
-from homodyne.optimization.channels import Side, angle, kernel_fields, take
+from homodyne.optimization.channels import Side, angle, factored, kernel_fields, take
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("gram", "count"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over pairs: ``gram`` (p+3, p+3) and the number of valid pairs ``count``; a commutative monoid under +."""
+    """Sums over pairs: ``gram`` (m+3, m+3) and the number of valid pairs ``count``; a commutative monoid under +."""
 
     gram: jax.Array
     count: jax.Array
@@ -43,16 +44,21 @@ class Moments:
         return Moments(self.gram + other.gram, self.count + other.count)
 
 
-def zero(n_parameters: int) -> Moments:
-    """Identity of the sum."""
-    return Moments(jnp.zeros((n_parameters + 3, n_parameters + 3)), jnp.zeros(()))
+def zero(n_columns: int) -> Moments:
+    """Identity of the sum for ``n_columns`` parameters of all channels."""
+    return Moments(jnp.zeros((n_columns + 3, n_columns + 3)), jnp.zeros(()))
 
 
 class TileShape(NamedTuple):
-    """Rows of a strip, and columns evaluated at once."""
+    """Rows of a strip, and columns evaluated at once, a multiple of 4."""
 
     rows: int
     cols: int
+
+    @property
+    def narrow(self) -> int:
+        """Columns of the tiles at the end of a strip."""
+        return self.cols // 4
 
 
 class Panel(NamedTuple):
@@ -61,7 +67,8 @@ class Panel(NamedTuple):
     Attributes:
         k: the angle. row0: frame number of the first row. n_rows, n_cols: rows in this panel and frames in all,
             without the padding.
-        c2: (H, W) from column 0; NaN where there is no valid point. Columns on or left of the diagonal are not used.
+        c2: (H, W) from column 0; NaN where there is no valid point. What lies on or left of the diagonal, below the
+            last row or right of the last column is not used.
         weights: square roots of the weights, (H, W), or None for equal weights.
     """
 
@@ -73,9 +80,15 @@ class Panel(NamedTuple):
     weights: jax.Array | np.ndarray | None
 
 
-@partial(jax.jit, static_argnames=("model", "shape"))
+@partial(jax.jit, static_argnames=("model", "shape", "factor"))
 def accumulate(
-    model: Model, shape: TileShape, panel: Panel, sides: Side, scaling_ref: jax.Array, min_lag: jax.Array | int
+    model: Model,
+    shape: TileShape,
+    panel: Panel,
+    sides: Side,
+    scaling_ref: jax.Array,
+    min_lag: jax.Array | int,
+    factor: bool = False,
 ) -> Moments:
     """Sum the moments of one panel of c2.
 
@@ -83,11 +96,12 @@ def accumulate(
         sides: channels of all angles on the frames, padded to W.
         scaling_ref: reference contrast and offset of the angle, (2,).
         min_lag: smallest t2 - t1 in frames.
+        factor: take exponentials as products of numbers per frame, where ``can_factor`` allows it.
     """
     side = angle(sides, panel.k)
 
     def strip(b: jax.Array, total: _Blocks) -> _Blocks:
-        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows)
+        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows, factor)
         return jax.tree.map(jnp.add, total, part)
 
     total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model))
@@ -110,36 +124,54 @@ class _Sums(NamedTuple):
     cols: jax.Array
 
 
-def _strip(model, shape, panel, side, scaling_ref, min_lag, row) -> _Blocks:
+def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor) -> _Blocks:
     """Moments of the rows [row, row + R) of a panel, from their diagonal to the last frame."""
     first = panel.row0 + row
     early = tuple(take(f, first, shape.rows) for f in side.early)
     middle = first + shape.rows // 2
-    origin = [jax.lax.dynamic_slice_in_dim(f.dz, middle, 1, axis=-1) for f in side.late]
-    p_early = [f.dz - o for f, o in zip(early, origin, strict=True)]
-    p_late = [f.dz - o for f, o in zip(side.late, origin, strict=True)]
+    at_middle = [take(f, middle, 1) for f in side.late]
+    p_early = [f.dz - o.dz for f, o in zip(early, at_middle, strict=True)]
+    p_late = [f.dz - o.dz for f, o in zip(side.late, at_middle, strict=True)]
+    here, there = early, side.late
+    if factor:
+        origin = [o.z for o in at_middle]
+        here, there = factored(model, early, origin, 1), factored(model, side.late, origin, -1)
+    # frames beyond the data must not look valid, whatever the padding of a panel holds
+    i = jnp.arange(shape.rows)
+    i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols)
     products = _products(model)
 
-    def tile(m: jax.Array, sums: _Sums) -> _Sums:
-        col = first + m * shape.cols
-        late = tuple(take(f, col, shape.cols) for f in side.late)
-        y, w = (None if a is None else jax.lax.dynamic_slice(a, (row, col), shape) for a in (panel.c2, panel.weights))
-        # slices are copied out first: fused into the arithmetic, their moving offsets keep it from being vectorized
-        here, late, y = jax.lax.optimization_barrier((early, late, y))
-        lag = (col + jnp.arange(shape.cols))[None, :] - (first + jnp.arange(shape.rows))[:, None]
-        valid = (lag >= min_lag) & ~jnp.isnan(y)
-        fields = _masked_fields(model, here, late, y.astype(jnp.float64), valid, w, scaling_ref)
-        rows, thin = _tile_sums(products, fields, p_early, valid)
-        cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
-        return _Sums(sums.rows + rows, cols)
+    def tiles(width: int, start: jax.Array):
+        def tile(m: jax.Array, sums: _Sums) -> _Sums:
+            col = start + m * width
+            late = tuple(take(f, col, width) for f in there)
+            y, w = (
+                None if a is None else jax.lax.dynamic_slice(a, (row, col), (shape.rows, width))
+                for a in (panel.c2, panel.weights)
+            )
+            # slices are copied out first: fused into the arithmetic, their moving offsets keep it from being vectorized
+            own, late, y = jax.lax.optimization_barrier((here, late, y))
+            j = col + jnp.arange(width)
+            lag = jnp.where(j < panel.n_cols, j, -1)[None, :] - i[:, None]
+            valid = (lag >= min_lag) & ~jnp.isnan(y)
+            fields = _masked_fields(model, own, late, y.astype(jnp.float64), valid, w, scaling_ref)
+            rows, thin = _tile_sums(products, fields, p_early, valid)
+            cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
+            return _Sums(sums.rows + rows, cols)
+
+        return tile
 
     n_thin = sum(_thin_rows(model, left) for left in products.values())
-    start = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])))
-    sums = jax.lax.fori_loop(0, -(-(panel.n_cols - first) // shape.cols), tile, start)
+    sums = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])))
+    # wide tiles, and narrow ones for what is left: less evaluated beyond the last frame
+    n_wide = (panel.n_cols - first) // shape.cols
+    rest = first + n_wide * shape.cols
+    sums = jax.lax.fori_loop(0, n_wide, tiles(shape.cols, first), sums)
+    sums = jax.lax.fori_loop(0, -(-(panel.n_cols - rest) // shape.narrow), tiles(shape.narrow, rest), sums)
     return _contract(model, products, sums, p_early, p_late)
 
 
-_S, _ONE, _R = 0, 1, 2  # the columns of X that need no channel; 3 + c is the field of channel c
+_S, _ONE, _R = _PLAIN = 0, 1, 2  # the columns of X that need no channel; 3 + c is the field of channel c
 Products = dict[tuple[int, int], tuple[int, ...] | None]
 
 
@@ -159,12 +191,12 @@ def _products(model: Model) -> Products:
     Jacobians multiply it from the left, beside a row of ones for the column sums.
     """
     needed: Products = {}
-    for a in (_S, _ONE, _R):
-        for b in (_S, _ONE, _R):
+    for a in _PLAIN:
+        for b in _PLAIN:
             needed.setdefault(_key(a, b), None)
     m = len(model.channels)
     for c in range(m):
-        for x in (_S, _ONE, _R):
+        for x in _PLAIN:
             key = _key(x, _base(model, c)[1])
             needed[key] = needed.get(key) or ()
         for d in range(c, m):
@@ -182,7 +214,7 @@ def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Arr
 
     With equal weights the base 1 is the mask itself, which every other base carries already: None.
     """
-    s, gradient = kernel_fields(model, early, late, mesh=True)
+    s, gradient = kernel_fields(model, early, late)
     r = y - scaling_ref[1] - scaling_ref[0] * s
     if w is None:
         bases = [s, None, r, *gradient]
@@ -219,21 +251,42 @@ def _product(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:
 
 def _contract(model: Model, products: Products, sums: _Sums, p_early: list, p_late: list) -> _Blocks:
     """Blocks of the gram matrix from the sums of a strip."""
-    rows = dict(zip(products, sums.rows, strict=False))
-    cols, thin = _unstack(model, products, sums.cols)
-    plain = jnp.stack([rows[_key(a, b)].sum() for a in (_S, _ONE, _R) for b in (_S, _ONE, _R)]).reshape(3, 3)
-    mixed, pairs = [], []
-    for c in range(len(model.channels)):
+    keys = list(products)
+    thin = [key for key, left in products.items() if left is not None]
+    at_row = {key: n for n, key in enumerate(keys)}
+    at_col = dict(zip(thin, np.cumsum([0, *(_thin_rows(model, products[key]) for key in thin)]).tolist(), strict=False))
+    channels = range(len(model.channels))
+    couples = [(c, d, _key(_base(model, c)[1], _base(model, d)[1])) for c in channels for d in channels if c <= d]
+    # few large products instead of many small ones: their number is what a strip costs
+    late, early = jnp.concatenate(p_late), jnp.concatenate(p_early)
+    from_cols, from_rows = sums.cols @ late.T, sums.rows @ early.T
+    squares = jnp.concatenate([p_late[c] * sums.cols[at_col[key]] for c, _, key in couples]) @ late.T
+    squares += jnp.concatenate([p_early[c] * sums.rows[at_row[key]] for c, _, key in couples]) @ early.T
+    edges = np.cumsum([0, *(len(c.parameters) for c in model.channels)])
+    own = [slice(edges[c], edges[c + 1]) for c in channels]
+    plain = sums.rows[jnp.array([at_row[_key(a, b)] for a in _PLAIN for b in _PLAIN])].sum(1).reshape(3, 3)
+    mixed, pairs, row = [], [], 0
+    for c in channels:
         sign, base = _base(model, c)
-        keys = [_key(x, base) for x in (_S, _ONE, _R)]
-        col, row = jnp.stack([cols[key] for key in keys]), jnp.stack([rows[key] for key in keys])
-        mixed.append(sign * (col @ p_late[c].T - row @ p_early[c].T))
-        for d in range(c, len(model.channels)):
-            key = _key(base, _base(model, d)[1])
-            block = (p_late[c] * cols[key]) @ p_late[d].T + (p_early[c] * rows[key]) @ p_early[d].T
-            block -= thin[key, c] @ p_late[d].T + p_late[c] @ thin[key, d].T
-            pairs.append(sign * _base(model, d)[0] * block)
+        of_c = [_key(x, base) for x in _PLAIN]
+        cols, rows = (jnp.array([at[key] for key in of_c]) for at in (at_col, at_row))
+        mixed.append(sign * (from_cols[cols, own[c]] - from_rows[rows, own[c]]))
+    for c, d, key in couples:
+        size = len(model.channels[c].parameters)
+        block, row = squares[row : row + size, own[d]], row + size
+        block -= from_cols[_thin_slice(model, products, at_col, key, c), own[d]]
+        block -= from_cols[_thin_slice(model, products, at_col, key, d), own[c]].T
+        pairs.append(_base(model, c)[0] * _base(model, d)[0] * block)
     return _Blocks(plain, tuple(mixed), tuple(pairs), sums.rows[-1].sum())
+
+
+def _thin_slice(model: Model, products: Products, at_col: dict, key: tuple[int, int], c: int) -> slice:
+    """Rows of the thin products of ``key`` with channel ``c`` from the left."""
+    start = at_col[key] + 1
+    left = products[key]
+    assert left is not None
+    start += sum(len(model.channels[d].parameters) for d in left[: left.index(c)])
+    return slice(start, start + len(model.channels[c].parameters))
 
 
 def _no_blocks(model: Model) -> _Blocks:
@@ -243,26 +296,30 @@ def _no_blocks(model: Model) -> _Blocks:
 
 
 def _assemble(model: Model, blocks: _Blocks) -> jax.Array:
-    """(p+3, p+3) gram matrix of [s, 1, ds/dtheta, r]: parameters that several channels share add up."""
-    m, p = len(model.channels), len(model.parameters)
-    order = {(c, d): n for n, (c, d) in enumerate((c, d) for c in range(m) for d in range(c, m))}
+    """(m+3, m+3) gram matrix of [s, 1, channels, r]."""
+    count = len(model.channels)
+    order = {(c, d): n for n, (c, d) in enumerate((c, d) for c in range(count) for d in range(c, count))}
     by_channel = [[blocks.plain, *blocks.mixed]]
-    for c in range(m):
-        pairs = [blocks.pairs[order[c, d]] if c <= d else blocks.pairs[order[d, c]].T for d in range(m)]
+    for c in range(count):
+        pairs = [blocks.pairs[order[c, d]] if c <= d else blocks.pairs[order[d, c]].T for d in range(count)]
         by_channel.append([blocks.mixed[c].T, *pairs])
-    place = np.array([0, 1, p + 2, *(i + 2 for channel in model.channels for i in model.indices(channel))])
-    spread = jnp.asarray(np.eye(p + 3)[:, place])
-    return spread @ jnp.block(by_channel) @ spread.T
+    whole = jnp.block(by_channel)
+    place = np.array([0, 1, *range(3, whole.shape[0]), 2])
+    return whole[place][:, place]
 
 
-def _unstack(model: Model, products: Products, stacked: jax.Array):
-    """Column sums by product, and thin products by product and channel, from their stack."""
-    cols, thin, row = {}, {}, 0
-    for key, left in products.items():
-        if left is None:
-            continue
-        cols[key], row = stacked[row], row + 1
-        for c in left:
-            size = len(model.channels[c].parameters)
-            thin[key, c], row = stacked[row : row + size], row + size
-    return cols, thin
+def to_parameters(model: Model, upper: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The linear map from the columns of ``Moments`` to X, (n_phi, m+3, p+3); parameters that channels share add up.
+
+    Args:
+        upper: of every channel, (n_phi, p_c, p_c), see ``channels.orthogonalized``.
+    """
+    p, m = len(model.parameters), sum(len(channel.parameters) for channel in model.channels)
+    spread = np.zeros((len(upper[0]), m + 3, p + 3))
+    spread[:, 0, 0] = spread[:, 1, 1] = spread[:, m + 2, p + 2] = 1.0
+    row = 2
+    for channel, r in zip(model.channels, upper, strict=True):
+        size = len(channel.parameters)
+        spread[:, row : row + size, np.array(model.indices(channel), dtype=int) + 2] = r
+        row += size
+    return spread

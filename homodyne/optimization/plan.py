@@ -31,16 +31,12 @@ def make_plan(n: int, panel_rows: int | None = None, shape: TileShape | None = N
     rows = n if panel_rows is None else max(1, min(panel_rows, n))
     rows = max(1, rows // shape.rows) * shape.rows if rows < n else -(-n // shape.rows) * shape.rows
     panels = tuple((row0, min(rows, n - row0)) for row0 in range(0, n, rows))
-    # the last tile of a strip, and the last strip of a panel, may reach beyond the data by one less than their size
-    return Plan(n, shape, rows, n + max(rows, shape.cols), panels)
+    # the last tile of a strip, and the last strip of the data, may reach beyond them by one less than their size
+    return Plan(n, shape, rows, n + max(shape), panels)
 
 
 def default_shape(n: int) -> TileShape:
-    """Tiles that stay in the processor's cache, and small against n, so that little is evaluated beyond the triangle.
-
-    Few rows also keep digits: the sums are taken from the middle frame of a strip, and pairs of neighboring frames far
-    from it cancel (see ``moments``): with 64 rows the Gauss-Newton step is exact to 5e-11, with 32 to 1e-12, measured.
-    """
-    return (
-        TileShape(16, 64) if n < 200 else TileShape(32 if n < 600 else 48, 128 if n < 600 else 256 if n < 3000 else 512)
-    )
+    """Tiles that stay in the processor's cache, and small against n, so that little is evaluated beyond the triangle."""
+    if n < 200:
+        return TileShape(32, 32)
+    return TileShape(32, 64) if n < 500 else TileShape(128, 128)

@@ -10,12 +10,14 @@ from threadpoolctl import ThreadpoolController
 
 from homodyne.models import Geometry, Model
 from homodyne.optimization.channels import Side, frame_values
-from homodyne.optimization.dense import dense_factors
-from homodyne.optimization.nlsq.memory import CHUNK_ROWS
+from homodyne.optimization.dense import dense_factors, tiles
+from homodyne.optimization.moments import to_parameters
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.source import View
 
-_MIN_CHUNK = 512
+# Rows of the dense Jacobian that exist at a time, over all angles: they stay in the processor's cache.
+_CHUNK_ROWS = 65_536
+_SIZES = (16, 24, 32, 48, 64, 96, 128)
 
 
 def full_batch_pass(
@@ -29,19 +31,21 @@ def full_batch_pass(
     Returns:
         ``evaluate(theta, reference) -> PassSums``.
     """
-    i, j = _pairs(view.n_frames, min_lag, view.n_phi)
-    c2, weights = _load(view, i, j)
-    counts = (weights > 0).sum(axis=(0, 2)).astype(float)
-    pairs = tuple(jnp.asarray(a) for a in (i, j, c2, weights))
+    size = max(n for n in _SIZES if n == _SIZES[0] or n * n * view.n_phi <= _CHUNK_ROWS)
+    corners = tiles(view.n_frames, size)
+    padded = int(corners.max()) + size
+    c2, weights, counts = _load(view, padded, min_lag)
+    held = tuple(None if a is None else jnp.asarray(a) for a in (c2, weights, corners))
+    to_theta = to_parameters(model, tuple(np.eye(len(c.parameters))[None] for c in model.channels))
     # The QR of one chunk is too small for several LAPACK threads: 1.5 times slower on idle cores, ten to thirty times
     # on busy ones, where the threads wait for each other.
     lapack = ThreadpoolController()
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
-        sides = all_sides(model, theta, view)
+        sides = all_sides(model, theta, view, padded)
         with lapack.limit(limits=1, user_api="blas"):
-            factors = np.asarray(dense_factors(model, sides, *pairs, jnp.asarray(reference), precise))
-        return PassSums(factors if precise else factors_from_moments(factors), counts, reference)
+            sums = np.asarray(dense_factors(model, size, sides, *held, jnp.asarray(reference), min_lag, precise))
+        return PassSums((sums if precise else factors_from_moments(sums)) @ to_theta, counts, reference)
 
     return evaluate
 
@@ -51,32 +55,30 @@ def all_sides(model: Model, theta: np.ndarray, view: View, n_padded: int | None 
     source = view.source
     checked = model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
     geometry = Geometry(jnp.asarray(source.phi, dtype=float), *checked[1:])
-    return frame_values(
-        model, jnp.asarray(theta), jnp.asarray(source.t), jnp.asarray(view.frames), geometry, n_padded or view.n_frames
-    )
+    return frame_values(model, theta, np.asarray(source.t), view.frames, geometry, n_padded or view.n_frames)
 
 
-def _pairs(n: int, min_lag: int, n_phi: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of all pairs cut into chunks, (n_chunks, L) each; the padding repeats pair (0, 0), weight 0."""
-    pairs = np.stack(np.triu_indices(n, k=min_lag)).astype(np.int32)
-    length = min(max(_MIN_CHUNK, CHUNK_ROWS // n_phi), pairs.shape[1])
-    padding = np.zeros((2, -pairs.shape[1] % length), dtype=np.int32)
-    i, j = np.concatenate([pairs, padding], axis=1).reshape(2, -1, length)
-    return i, j
+def _load(view: View, padded: int, min_lag: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """c2 as it is stored and square roots of the weights, (n_phi, P, P) each, and the valid pairs of every angle.
 
-
-def _load(view: View, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """c2 and square roots of the weights at the pairs, (n_chunks, n_phi, L) each; weight 0 where invalid."""
-    whole = slice(0, view.n_frames)
-    y = np.empty((len(i), view.n_phi, i.shape[1]))
-    w = np.empty_like(y)
+    Invalid points are NaN in c2, points without weight as well; weights are None where one sigma an angle applies.
+    """
+    n, whole = view.n_frames, slice(0, view.n_frames)
+    upper = np.triu(np.ones((n, n), dtype=bool), min_lag)
+    c2 = weights = None
+    counts = np.zeros(view.n_phi)
     for k in range(view.n_phi):
-        values = np.asarray(view.read(k, whole, whole))[i, j].astype(float)
-        sigma = view.read_sigma(k, whole, whole)
-        valid = np.isfinite(values) & (j > i)
-        weight = valid.astype(float) if sigma is None else inverse_sigma(np.asarray(sigma)[i, j], valid)
-        y[:, k], w[:, k] = np.where(weight > 0, values, 0.0), weight
-    return y, w
+        values, sigma = np.asarray(view.read(k, whole, whole)), view.read_sigma(k, whole, whole)
+        if c2 is None:
+            c2 = np.full((view.n_phi, padded, padded), np.nan, dtype=values.dtype)
+        c2[k, :n, :n] = values
+        if sigma is not None:
+            weights = np.zeros(c2.shape) if weights is None else weights
+            weights[k, :n, :n] = inverse_sigma(np.asarray(sigma), upper)
+            c2[k, :n, :n][weights[k, :n, :n] == 0] = np.nan
+        counts[k] = np.count_nonzero(np.isfinite(c2[k, :n, :n]) & upper)
+    assert c2 is not None
+    return c2, weights, counts
 
 
 def inverse_sigma(sigma: np.ndarray, valid: np.ndarray | bool = True) -> np.ndarray:
