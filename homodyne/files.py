@@ -8,11 +8,18 @@ from pathlib import Path
 from homodyne.errors import InputError
 
 
-def write_whole(target: Path, text: str) -> None:
-    """Write text so that the file appears complete or not at all."""
+def write_whole(target: Path, content: str | bytes) -> None:
+    """Write text or bytes so that the file appears complete or not at all, even when the machine stops."""
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, target)
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    except BaseException:  # Ctrl-C too
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def require_writable(folder: Path, field: str) -> Path:

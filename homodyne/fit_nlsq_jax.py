@@ -37,7 +37,7 @@ def fit_nlsq_jax(data: Dataset | Mapping[str, Any], config: str | os.PathLike[st
     settings = _of_run(given) if "model" in given else _short(given)
     model = build_model(settings)
     dataset = data if isinstance(data, Dataset) else from_mapping(data)
-    return fit(dataset, model, **fit_arguments(settings))
+    return fit(dataset, model, **fit_arguments(settings, Path.cwd() / "outputs"))
 
 
 def _read(config: str | os.PathLike[str] | Mapping[str, Any]) -> Mapping[str, Any]:

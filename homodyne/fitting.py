@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ def fit(
     covariance: str = "iid",
     min_lag: int = 1,
     options: NLSQOptions | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> FitResult:
     """Least-squares fit of c2 = offset + contrast * s(theta) over all pairs t1 < t2 of all angles.
 
@@ -46,9 +48,12 @@ def fit(
         covariance: ``iid``, the least-squares errors.
         min_lag: smallest t2 - t1 in frames that is fitted.
         options: memory and convergence settings.
+        checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
+            deleted when the fit has its result.
 
     Returns:
-        FitResult. A fit that did not converge is returned too: look at ``status`` and ``message``.
+        FitResult. A fit that did not converge is returned too: look at ``status`` and ``message``. Ctrl-C, once a pass
+        over all points is finished, returns the best values so far.
 
     Raises:
         InputError: bad input, naming field, value and remedy.
@@ -65,6 +70,7 @@ def fit(
         covariance=covariance,
         min_lag=min_lag,
         options=options or NLSQOptions(),
+        checkpoint=checkpoint,
     )
 
 

@@ -38,7 +38,7 @@ _ADVICE = {
     Status.STALLED: "No trial step lowers the cost although the gradient is not small: try another start, or check the data.",
     Status.BORDER: "The best point lies where a rate J(t) or gamma_dot(t) changes its sign: fix or bound the offset parameters.",
     Status.NOT_IDENTIFIABLE: "The data do not determine all parameters: fix one of those listed, or add angles, q values or frames.",
-    Status.INTERRUPTED: "Stopped by the user: the values are the best found so far.",
+    Status.INTERRUPTED: "Stopped by Ctrl-C or SIGTERM: the values are the best found so far.",
 }
 
 
@@ -208,11 +208,9 @@ class FitResult:
         target = Path(path)
         if not os.access(target.parent, os.W_OK):
             raise InputError(
-                "path",
-                str(target),
-                "lies in a folder that is missing or not writable",
+                "path", str(target), "lies in a folder that is missing or not writable",
                 "create the folder or choose another",
-            )
+            )  # fmt: skip
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         self.to_dataset().to_netcdf(partial, engine="netcdf4")
         os.replace(partial, target)
@@ -244,6 +242,7 @@ HISTORY_VARIABLES = {
     "points": "points read in this pass",
     "seconds": "wall time of this pass",
     "points_per_second": "points / seconds",
+    "from_checkpoint": "1 where the pass was not repeated but taken from a checkpoint",
 }
 
 
@@ -282,7 +281,7 @@ def _from_dataset(ds: xr.Dataset) -> FitResult:
         chi2_per_angle=ds["chi2_per_angle"].values,
         sigma=ds["sigma"].values,
         status=Status(ds.attrs["status"]),
-        history=ds[list(HISTORY_VARIABLES)].reset_coords(drop=True),
+        history=ds[[n for n in HISTORY_VARIABLES if n in ds]].reset_coords(drop=True),
         memory=Memory(
             **json.loads(ds.attrs["memory"]),
             series_seconds=ds["seconds_since_start"].values,

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from homodyne.config import schema
@@ -36,6 +42,10 @@ log = logging.getLogger("homodyne.train")
 schema.register()
 
 
+class SweepStopped(KeyboardInterrupt):
+    """A job of a sweep was interrupted and recorded; the others must not start."""
+
+
 def train(cfg: DictConfig) -> float:
     """One fit; returns the reduced chi-squared, so that a sweeper can minimize it, and infinity for bad input."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -43,7 +53,10 @@ def train(cfg: DictConfig) -> float:
     try:
         settings = validate(cfg)
         require_writable(run_dir, "hydra.run.dir")
-        result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
+        with _sigterm_is_ctrl_c():
+            result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
+        if result.status.value == "interrupted" and HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise SweepStopped
         return float(result.chi2_reduced)
     except InputError as error:
         # not raised further: the other jobs of a sweep go on, and main has the exit code
@@ -69,7 +82,7 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     if warning := tracker.prepare():
         log.warning("%s. The fit goes on; its result will stay in %s", warning, run_dir)
     model = build_model(settings)
-    arguments = fit_arguments(settings)
+    arguments = fit_arguments(settings, outputs)
     dataset = build_dataset(settings)
     if model.needs_gap and dataset.gap is None:
         raise InputError(
@@ -104,12 +117,37 @@ def main() -> int:
             problem = explain(error, sys.argv[1:])
         except OSError as error:
             problem = _unwritable(error)
-        except KeyboardInterrupt:
-            problem = InputError("fit", "Ctrl-C", "was interrupted", "start it again; nothing was recorded")
+        except SweepStopped:
+            print("[WARNING] The sweep ends here; its remaining jobs were not started", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            problem = InputError(
+                "fit", str(stop) or "Ctrl-C", "was interrupted", "start it again; nothing was recorded"
+            )
     if problem is not None:
         print(f"[ERROR] {problem}", file=sys.stderr)
         return int(Outcome.ERROR)
     return int(worst(outcomes))
+
+
+@contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    """SIGTERM, which batch systems send at the time limit, ends a fit as Ctrl-C does, with a result.
+
+    Only the first one: another must not cut the saving short.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _unwritable(error: OSError) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -207,6 +208,87 @@ def test_a_sweep_records_each_job_under_one_parent(command, quick_fit, tmp_path)
     assert {r.data.tags["scaling"] for r in jobs} == {"individual", "auto", "constant"}
     assert len({r.data.tags["mlflow.parentRunId"] for r in jobs}) == 1
     assert len(recorded_runs(tmp_path)) == 4
+
+
+def test_an_interrupted_job_ends_its_sweep(command, quick_fit, tmp_path):
+    quick_fit(lambda scaling: Status.INTERRUPTED if scaling == "auto" else Status.CONVERGED)
+    ended = command(
+        "-m", "dataset=synthetic", "dataset.n_t=20", "plots=false", "tracking=none",
+        "model.scaling=individual,auto,constant",
+    )  # fmt: skip
+    assert ended.code == 2
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/result.nc"))) == 2
+    assert ended.err == "[WARNING] The sweep ends here; its remaining jobs were not started\n"
+
+
+STREAMED = [*SMALL, "strategy=hybrid_streaming", "optimization.nlsq.subset_frames=16", "optimization.nlsq.xtol=1e-9"]
+
+
+def signaled(monkeypatch, number, in_pass):
+    """Send a real signal to this process in the given pass over all points."""
+    from homodyne.optimization.nlsq import engine
+
+    real, passes = engine.streamed_pass, []
+
+    def streamed_pass(*given):
+        run_pass = real(*given)
+
+        def run(theta, reference):
+            passes.append(theta)
+            if len(passes) == in_pass:
+                os.kill(os.getpid(), number)
+                time.sleep(10)
+            return run_pass(theta, reference)
+
+        return run
+
+    monkeypatch.setattr(engine, "streamed_pass", streamed_pass)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_fit_is_saved_drawn_and_recorded_and_then_resumed(command, tmp_path, monkeypatch, number):
+    before = signal.getsignal(signal.SIGTERM)
+    arguments = [*STREAMED, "plots=true", "optimization.checkpoint=true"]
+    with monkeypatch.context() as patch:
+        signaled(patch, number, 2)
+        ended = command(*arguments)
+    assert ended.code == 2, ended.err
+    assert "[WARNING] Interrupted after pass 1; what follows is the best result so far" in ended.out
+    assert "[WARNING] Status: NOT CONVERGED (interrupted). Stopped by Ctrl-C or SIGTERM" in ended.out
+    folder = only_run(tmp_path)
+    assert FitResult.load(folder / "result.nc").status is Status.INTERRUPTED
+    assert (folder / "figures" / "convergence.png").is_file()
+    (run,) = recorded_runs(tmp_path)
+    assert run.data.tags["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is before
+    (path,) = (tmp_path / "outputs" / "checkpoints").iterdir()
+    ended = command(*arguments)
+    assert ended.code == 0, ended.err
+    assert f"[INFO] Checkpoint: {path}" in ended.out
+    assert "[INFO] Pass 1: from the checkpoint, " in ended.out
+    assert not path.exists()
+
+
+def test_a_second_sigterm_does_not_cut_the_saving_short(command, tmp_path, monkeypatch):
+    signaled(monkeypatch, signal.SIGTERM, 2)
+    real = train._tell
+
+    def tell(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*given)
+
+    monkeypatch.setattr(train, "_tell", tell)
+    assert command(*STREAMED, "tracking=none").code == 2
+    assert (only_run(tmp_path) / "result.nc").is_file()
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
+def test_an_interruption_in_the_first_pass_leaves_no_result(command, tmp_path, monkeypatch, number, name):
+    signaled(monkeypatch, number, 1)
+    ended = command(*STREAMED)
+    assert ended.code == 1
+    assert ended.err == f"[ERROR] fit='{name}' was interrupted; start it again; nothing was recorded\n"
+    assert not list(tmp_path.glob("outputs/**/result.nc"))
 
 
 def test_bad_input_in_one_job_does_not_stop_the_others(command, quick_fit, tmp_path):

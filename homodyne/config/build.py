@@ -58,8 +58,8 @@ def build_tracker(settings: Settings, outputs: Path) -> Tracker:
     return _call(settings["tracking"][TARGET], {**chosen, "outputs": str(outputs)}, "tracking")
 
 
-def fit_arguments(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of ``homodyne.fit``, the dataset and the model excepted."""
+def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
+    """Keyword arguments of ``homodyne.fit``, the dataset and the model excepted; checkpoints go below ``outputs``."""
     from homodyne.optimization.nlsq.options import NLSQOptions
 
     nlsq = dict(settings["optimization"]["nlsq"])
@@ -74,6 +74,7 @@ def fit_arguments(settings: Settings) -> dict[str, Any]:
         "covariance": settings["optimization"]["covariance"],
         "min_lag": settings["dataset"]["min_lag"],
         "options": NLSQOptions(**nlsq),
+        "checkpoint": outputs / "checkpoints" if settings["optimization"]["checkpoint"] else None,
     }
 
 

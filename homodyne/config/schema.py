@@ -121,9 +121,13 @@ class NlsqConf:
 
 @dataclass
 class OptimizationConf:
-    """Which errors, and the least-squares solver."""
+    """Which errors, whether a killed fit is resumed by the same command, and the least-squares solver.
+
+    ``checkpoint`` keeps finished passes in ``outputs/checkpoints`` of the working directory until the fit has a result.
+    """
 
     covariance: str = _choice("iid", "iid")
+    checkpoint: bool = False
     nlsq: NlsqConf = field(default_factory=NlsqConf)
 
 

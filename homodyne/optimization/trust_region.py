@@ -94,20 +94,20 @@ def minimize(
     start = time.perf_counter()
     at = problem.evaluate(theta)
     state = State(theta, at, damping, scales(problem, at))
-    passes = 1
-    state, gradient = _check(problem, state, tolerances)
-    report(Info(at.cost, gradient[0], gradient[1], damping, True, int(at.counts.sum()), time.perf_counter() - start))
-    while state.status is None:
-        if passes >= tolerances.max_passes:
-            return dataclasses.replace(state, status=Status.MAX_PASSES)
-        start = time.perf_counter()
-        try:
+    try:
+        state, gradient = _check(problem, state, tolerances)
+        report(Info(at.cost, *gradient, damping, True, int(at.counts.sum()), time.perf_counter() - start))
+        passes = 1
+        while state.status is None:
+            if passes >= tolerances.max_passes:
+                return dataclasses.replace(state, status=Status.MAX_PASSES)
+            start = time.perf_counter()
             state, info = _trial(problem, state, tolerances)
-        except KeyboardInterrupt:
-            return dataclasses.replace(state, status=Status.INTERRUPTED)
-        if info is not None:
-            passes += 1
-            report(dataclasses.replace(info, seconds=time.perf_counter() - start))
+            if info is not None:
+                passes += 1
+                report(dataclasses.replace(info, seconds=time.perf_counter() - start))
+    except KeyboardInterrupt:
+        return dataclasses.replace(state, status=Status.INTERRUPTED)
     return state
 
 

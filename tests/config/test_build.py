@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from homodyne.errors import InputError
 from homodyne.tracking import MlflowTracker, NullTracker
 
 PATH = "dataset.path=/no/such/file.hdf"
+OUTPUTS = Path("outputs")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,7 @@ def test_dataset_from_a_file(composed, tmp_path):
     dataset = build_dataset(settings)
     assert (dataset.gap, dataset.n_t, dataset.dt, dataset.phi.tolist()) == (2e6, 8, 0.5, [0.0, 30.0])
     assert dataset.sigma.tolist() == [0.02, 0.02]
-    assert fit_arguments(settings)["min_lag"] == 2
+    assert fit_arguments(settings, OUTPUTS)["min_lag"] == 2
 
 
 def test_synthetic_dataset(composed):
@@ -93,7 +96,7 @@ def test_fit_arguments(composed):
             PATH, "strategy=hybrid_streaming", "optimization.nlsq.memory_threshold_gb=48", "model.fixed.D_offset=0"
         )
     )
-    arguments = fit_arguments(settings)
+    arguments = fit_arguments(settings, OUTPUTS)
     assert arguments["strategy"] == "hybrid_streaming"
     assert arguments["options"].memory_threshold_gb == 48.0
     assert arguments["fixed"] == {"D_offset": 0.0}
@@ -102,7 +105,13 @@ def test_fit_arguments(composed):
 
 def test_per_angle_mode_replaces_scaling(composed):
     settings = validate(composed(PATH, "optimization.nlsq.anti_degeneracy.per_angle_mode=auto"))
-    assert fit_arguments(settings)["scaling"] == "auto"
+    assert fit_arguments(settings, OUTPUTS)["scaling"] == "auto"
+
+
+def test_checkpoints_lie_in_the_outputs_and_only_on_demand(composed):
+    assert fit_arguments(validate(composed(PATH)), OUTPUTS)["checkpoint"] is None
+    settings = validate(composed(PATH, "optimization.checkpoint=true"))
+    assert fit_arguments(settings, OUTPUTS)["checkpoint"] == OUTPUTS / "checkpoints"
 
 
 def test_trackers(composed, tmp_path):

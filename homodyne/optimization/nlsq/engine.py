@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from homodyne.files import require_writable
 from homodyne.models import Model
+from homodyne.optimization.nlsq.checkpoint import Beginning, Journal, PassFunction, open_journal
 from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
+from homodyne.optimization.nlsq.identity import identity
 from homodyne.optimization.nlsq.memory import MemoryMonitor
 from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.progress import Progress
 from homodyne.optimization.nlsq.report import History, Outcome, build_result
 from homodyne.optimization.nlsq.request import Request, check_counts, check_request, check_start, infeasible
 from homodyne.optimization.nlsq.select import announce
@@ -33,8 +40,6 @@ _SEARCH = Tolerances(xtol=1e-1, max_passes=20)
 _SUBSET_POINTS = 300_000
 _WARM_UP = Tolerances(xtol=1e-2, max_passes=60)
 
-PassFunction = Callable[[np.ndarray, np.ndarray], PassSums]
-
 
 def solve(
     source: BlockSource,
@@ -48,33 +53,57 @@ def solve(
     covariance: str,
     min_lag: int,
     options: NLSQOptions,
+    checkpoint: str | os.PathLike[str] | None,
 ) -> FitResult:
     """Run one fit; the arguments are those of ``homodyne.fit``."""
     began = time.perf_counter()
     request = check_request(source, model, scaling, strategy, start, fixed, bounds, covariance, min_lag, options)
+    folder = None if checkpoint is None else require_writable(Path(checkpoint), "checkpoint")
     announce(request.decision)
-    history = History(request.n_points)
+    history = History()
     with MemoryMonitor() as monitor:
         held = subset(source, subset_size(request))
-        theta, origin = find_start(request, held)
-        warm = _warm_up(request, held, theta, history)
-        mapping = final_scaling(request, warm.at.scaling)
-        history.begin("full")
-        evaluate = checked(
-            request, mapping, evaluator(request, passes(request, all_frames(source)), mapping, warm.at.scaling)
-        )
-        tolerances = Tolerances(options.xtol, max_passes=options.max_passes)
-        state = minimize(problem(request, evaluate), warm.theta, tolerances, history.add, damping=0.0)
-    outcome = Outcome(request, state, mapping, unpack(theta, request.parameters), origin, held, history, monitor)
-    result = build_result(outcome)
+        journal = Journal() if folder is None else open_journal(folder, identity(request, held))
+        beginning = journal.begin(lambda: find_beginning(request, held))
+        for info in beginning.passes:
+            history.add("subset", info)
+        mapping = final_scaling(request, beginning.scaling)
+        state = minimize_all(request, beginning, mapping, journal, history)
+    named = unpack(beginning.start, request.parameters)
+    result = build_result(Outcome(request, state, mapping, named, beginning.origin, held, history, monitor))
+    if state.status is not Status.INTERRUPTED:
+        journal.remove()
+    _tell(result, history.count("full"), time.perf_counter() - began)
+    return result
+
+
+def _tell(result: FitResult, n_passes: int, seconds: float) -> None:
     log.info(
         "%s after %d passes over %d points in %.1f s: chi2/N = %.4f, peak memory %.2f GB",
-        result.status.value, history.count("full"), result.n_points, time.perf_counter() - began,
-        result.chi2_reduced, monitor.peak_gb,
+        result.status.value, n_passes, result.n_points, seconds, result.chi2_reduced, result.memory.measured_peak_gb,
     )  # fmt: skip
     for text in result.warnings:
         log.warning("%s", text)
-    return result
+
+
+def minimize_all(request: Request, beginning: Beginning, mapping: Scaling, journal: Journal, history: History) -> State:
+    """Minimize over all points, with a line in the log for every pass; passes found in the journal are not repeated."""
+    tolerances = Tolerances(request.options.xtol, max_passes=request.options.max_passes)
+    progress = Progress(request.n_points, tolerances)
+    run_pass = journal.recorded(passes(request, all_frames(request.source), progress))
+    evaluate = checked(request, mapping, evaluator(request, run_pass, mapping, beginning.scaling))
+
+    def report(info: Info) -> None:
+        stored = journal.replayed
+        if stored is not None:
+            info = dataclasses.replace(info, seconds=stored.seconds)
+        history.add("full", info, stored is not None)
+        progress.end(info, stored is not None)
+
+    state = minimize(problem(request, evaluate), beginning.theta, tolerances, report, damping=0.0)
+    if state.status is Status.INTERRUPTED:
+        journal.keep()
+    return state
 
 
 def subset_size(request: Request) -> int:
@@ -83,11 +112,19 @@ def subset_size(request: Request) -> int:
     return max(16, min(request.options.subset_frames, by_points))
 
 
-def passes(request: Request, view: View) -> PassFunction:
+def passes(request: Request, view: View, progress: Progress) -> PassFunction:
     """The strategy's way to sum over a view."""
     if request.decision.strategy == "stratified_ls":
-        return full_batch_pass(request.model, view, request.min_lag)
-    return streamed_pass(request.model, view, request.min_lag, request.decision.block_points)
+        run_pass = full_batch_pass(request.model, view, request.min_lag)
+    else:
+        block_points = request.decision.block_points
+        run_pass = streamed_pass(request.model, view, request.min_lag, block_points, progress.advance)
+
+    def watched(theta: np.ndarray, reference: np.ndarray) -> PassSums:
+        progress.begin()
+        return run_pass(theta, reference)
+
+    return watched
 
 
 def evaluator(
@@ -160,10 +197,12 @@ def _origin(request: Request, missing: Sequence[Parameter]) -> str:
     return ", ".join(text for text in (given, defaults) if text)
 
 
-def _warm_up(request: Request, held: View, theta: np.ndarray, history: History) -> State:
-    """Fit the subset with contrast and offset free at every angle: a start for the full passes, not a result."""
-    history.begin("subset")
-    return _on_subset(request, _individual(request, held), theta, history.add, 1e-3, _WARM_UP)
+def find_beginning(request: Request, held: View) -> Beginning:
+    """Find a start and fit the subset, contrast and offset free at every angle: where the passes begin, not a result."""
+    theta, origin = find_start(request, held)
+    infos: list[Info] = []
+    warm = _on_subset(request, _individual(request, held), theta, infos.append, 1e-3, _WARM_UP)
+    return Beginning(theta, origin, warm.theta, warm.at.scaling, tuple(infos))
 
 
 def _on_subset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import logging
 import platform
 
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from scipy.stats import chi2 as chi2_distribution
 
 from homodyne.checkout import commit
 from homodyne.optimization.covariance import Errors, iid_errors
-from homodyne.optimization.dense import pair_residuals
+from homodyne.optimization.dense import residuals
 from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.nlsq.select import streaming_peak_gb
@@ -26,44 +25,31 @@ from homodyne.optimization.trust_region import Info, State
 from homodyne.parameters import unpack
 from homodyne.result import HISTORY_VARIABLES, FitResult, Memory, Status
 
-log = logging.getLogger("homodyne")
-
 _REFUTED_LEVEL = 1e-3
 _EXCESS = 1.2  # chi2/N; the estimate of sigma itself scatters by a percent
 _HISTOGRAM_EDGES = np.linspace(-6.0, 6.0, 122)
 
 
 class History:
-    """Rows of the record, one a pass, and the line that is logged for it."""
+    """Rows of the record, one a pass."""
 
-    def __init__(self, n_points: int) -> None:
-        self._n_points = n_points
-        self._rows: list[tuple[str, Info]] = []
-        self._stage = "subset"
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, Info, bool]] = []
 
-    def begin(self, stage: str) -> None:
-        """Following passes belong to ``stage``: subset or full."""
-        self._stage = stage
-
-    def add(self, info: Info) -> None:
-        """Record a pass; passes over all points are logged."""
-        self._rows.append((self._stage, info))
-        if self._stage == "full":
-            log.info(
-                "Pass %d: %d points at %.1f M points/s, chi2/N = %.6f, step %.1e standard errors%s",
-                self.count("full"), info.points, info.points / max(info.seconds, 1e-9) / 1e6,
-                2 * info.cost / max(info.points, 1), info.step_norm, "" if info.accepted else " (rejected)",
-            )  # fmt: skip
+    def add(self, stage: str, info: Info, from_checkpoint: bool = False) -> None:
+        """Record a pass of ``stage``: subset or full."""
+        self._rows.append((stage, info, from_checkpoint))
 
     def count(self, stage: str) -> int:
         """Passes of a stage so far."""
-        return sum(s == stage for s, _ in self._rows)
+        return sum(row[0] == stage for row in self._rows)
 
     def to_dataset(self) -> xr.Dataset:
         """The record, dimension ``pass``; variables as in ``result.HISTORY_VARIABLES``."""
-        infos = [info for _, info in self._rows]
+        infos = [info for _, info, _ in self._rows]
         columns: dict[str, list] = {
-            "stage": [stage for stage, _ in self._rows],
+            "stage": [stage for stage, _, _ in self._rows],
+            "from_checkpoint": [int(found) for _, _, found in self._rows],
             "cost": [i.cost for i in infos],
             "chi2": [2 * i.cost / max(i.points, 1) for i in infos],
             "accepted": [int(i.accepted) for i in infos],
@@ -234,19 +220,14 @@ def residual_histogram(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Histogram of (c2 - model) / sigma over the subset's pairs at the solution: (edges, counts)."""
     request, state, held = outcome.request, outcome.state, outcome.held
     assert held.held is not None
-    i, j = np.triu_indices(held.n_frames, k=request.min_lag)
     sides = all_sides(request.model, state.theta, held)
-    y = held.held[:, i, j]
-    r = np.asarray(
-        pair_residuals(
-            request.model, sides, jnp.asarray(i), jnp.asarray(j), jnp.asarray(y), jnp.asarray(state.at.scaling)
-        )
-    )
+    r = np.asarray(residuals(request.model, sides, jnp.asarray(held.held), jnp.asarray(state.at.scaling)))
     if held.held_sigma is None:
-        weight = inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None]
+        weight = inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None, None]
     else:
-        weight = inverse_sigma(held.held_sigma[:, i, j])
-    z = (r * weight)[np.isfinite(y) & (weight > 0)]
+        weight = inverse_sigma(held.held_sigma)
+    upper = np.triu(np.ones((held.n_frames, held.n_frames), dtype=bool), request.min_lag)
+    z = (r * weight)[upper & np.isfinite(held.held) & (weight > 0)]
     return _HISTOGRAM_EDGES, np.histogram(np.clip(z, -6, 6), _HISTOGRAM_EDGES)[0].astype(float)
 
 
