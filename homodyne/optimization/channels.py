@@ -113,9 +113,12 @@ def orthogonalized(side: Side) -> tuple[Side, tuple[np.ndarray, ...]]:
     Returns:
         the side, and R of every channel, (n_phi, p_c, p_c): dz = R^T dz_new.
     """
-    # NumPy: two batched decompositions at a time wait for each other's threads in XLA, for ever
+    # NumPy: nothing to compile, and in XLA two batched decompositions at a time wait for each other's threads, for ever
     upper = tuple(_triangle(np.asarray(f.dz)) for f in side.late)
-    return _divided(side, upper), upper
+    late = tuple(_divided(f, r) for f, r in zip(side.late, upper, strict=True))
+    # the earlier frames are the later ones, or those of a pairwise constant channel, whose derivatives are zero
+    early = tuple(new if a is b else a for a, b, new in zip(side.early, side.late, late, strict=True))
+    return Side(early, late), upper
 
 
 def _triangle(dz: np.ndarray) -> np.ndarray:
@@ -133,18 +136,14 @@ def _triangle(dz: np.ndarray) -> np.ndarray:
     return r
 
 
-@jax.jit
-def _divided(side: Side, upper: tuple[jax.Array, ...]) -> Side:
+def _divided(f: Frames, r: np.ndarray) -> Frames:
     """dz replaced by R^-T dz, by substitution: as exact as the numbers themselves, which an inverse of R is not."""
-
-    def divide(f: Frames, r: jax.Array) -> Frames:
-        rows: list[jax.Array] = []
-        for m in range(f.dz.shape[1]):
-            known = sum((r[:, n, m, None] * x for n, x in enumerate(rows)), jnp.zeros(()))
-            rows.append((f.dz[:, m] - known) / r[:, m, m, None])
-        return f._replace(dz=jnp.stack(rows, axis=1)) if rows else f
-
-    return Side(*(tuple(divide(f, r) for f, r in zip(part, upper, strict=True)) for part in side))
+    dz = np.array(f.dz)
+    for m in range(dz.shape[1]):
+        for n in range(m):
+            dz[:, m] -= r[:, n, m, None] * dz[:, n]
+        dz[:, m] /= r[:, m, m, None]
+    return f._replace(dz=jnp.asarray(dz))
 
 
 # exp(+-_SAFE), and its products with anything a kernel may hold, are far from overflow.

@@ -63,29 +63,33 @@ class Linearization:
 
 
 def factors_from_moments(gram: np.ndarray) -> np.ndarray:
-    """Square roots F with F^T F = gram, (n_phi, q, q), by Cholesky's method with pivots, of the gram scaled to diagonal 1.
+    """Upper triangular F with F^T F = gram, (n_phi, q, q): Cholesky's method, on the gram scaled to a unit diagonal.
 
-    Rounding limits a pivot to about 1e-16; below that the columns left are combinations of those before, and the rows of F
-    zero. Extended precision where the processor has it: the step loses no more digits than the sums have lost already,
-    with eigenvalues in double precision ten times as many, measured. Sums that are not finite give factors of NaN.
+    Rounding limits a pivot to about 1e-16; where it is as small, the column is a combination of those before, and its row of
+    F zero. Extended precision where the processor has it: the step then loses no more digits than the sums have lost
+    already, and ten times as many with eigenvalues in double precision, measured. Sums that are not finite give NaN.
     """
     if not np.all(np.isfinite(gram)):
         return np.full_like(gram, np.nan)
-    angles, q = np.arange(len(gram)), gram.shape[-1]
     scale = np.sqrt(np.maximum(np.einsum("kii->ki", gram), 0.0))
     safe = np.where(scale > 0, scale, 1.0)
     left = gram.astype(np.longdouble) / (safe[:, :, None] * safe[:, None, :])
     factors = np.zeros_like(left)
-    for row in range(q):
-        diagonal = np.einsum("kii->ki", left)
-        pivot = diagonal.argmax(1)
-        largest = diagonal[angles, pivot]
-        found = largest > q * np.finfo(float).eps
-        root = np.sqrt(np.where(found, largest, 1.0))
-        factors[:, row] = np.where(found[:, None], left[angles, pivot] / root[:, None], 0.0)
-        left = left - factors[:, row, :, None] * factors[:, row, None, :]
-        left[angles, pivot] = left[angles, :, pivot] = 0.0
+    for m in range(gram.shape[-1]):
+        pivot = left[:, m, m]
+        found = pivot > len(left[0]) * np.finfo(float).eps
+        row = left[:, m, m:] / np.sqrt(np.where(found, pivot, np.inf))[:, None]
+        factors[:, m, m:] = row
+        left[:, m:, m:] -= row[:, :, None] * row[:, None, :]
     return (factors * safe[:, None, :]).astype(float)
+
+
+def invertible(factors: np.ndarray) -> np.ndarray:
+    """The triangles with small numbers in place of the zeros on their diagonals, so that columns can be divided by them."""
+    scale = np.linalg.norm(factors, axis=1)
+    diagonal = np.einsum("kii->ki", factors)
+    least = np.where(scale > 0, np.sqrt(np.finfo(float).eps) * scale, 1.0)
+    return factors + np.where(diagonal > 0, 0.0, least)[:, None, :] * np.eye(factors.shape[1])
 
 
 def linearize(sums: PassSums, scaling: Scaling, sigma: np.ndarray) -> Linearization:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from homodyne.models import Geometry, Model
-from homodyne.optimization.channels import Side, frame_values
-from homodyne.optimization.dense import dense_factors, tiles
+from homodyne.optimization.channels import Side, frame_values, orthogonalized
+from homodyne.optimization.dense import dense_gram, tiles
 from homodyne.optimization.moments import to_parameters
-from homodyne.optimization.normal import PassSums, factors_from_moments
+from homodyne.optimization.normal import PassSums, factors_from_moments, invertible
 from homodyne.optimization.source import View
 
 # Rows of the dense Jacobian that exist at a time, over all angles: they stay in the processor's cache.
 _CHUNK_ROWS = 65_536
 _SIZES = (16, 24, 32, 48, 64, 96, 128)
+# Groups of chunks that are reduced at the same time. Their number is fixed, so that the result does not depend on that of
+# the processors.
+_PARTS = 8
 
 
 def full_batch_pass(
@@ -26,35 +30,58 @@ def full_batch_pass(
     """Prepare the full-batch evaluation: reads all points once and keeps them.
 
     Args:
-        precise: reduce by QR, which keeps all digits; False sums the gram matrix, faster, for warm-up fits.
+        precise: a QR decomposition by Cholesky's method in two sweeps, which keeps all digits: the gram matrix G of the
+            Jacobian gives a first triangle T^T T = G, and that of the Jacobian divided by T corrects it (CholeskyQR2).
+            LAPACK's QR, chunk by chunk, has the same digits and takes three times as long: its calls get in each
+            other's way on two processors. False: the first sweep alone, for warm-up fits.
 
     Returns:
         ``evaluate(theta, reference) -> PassSums``.
     """
-    size = max(n for n in _SIZES if n == _SIZES[0] or n * n * view.n_phi <= _CHUNK_ROWS)
+    size = max(n for n in _SIZES if n == _SIZES[0] or (n * n * view.n_phi <= _CHUNK_ROWS and 5 * n <= view.n_frames))
     corners = tiles(view.n_frames, size)
     padded = int(corners.max()) + size
     c2, weights, counts = _load(view, padded, min_lag)
     held = tuple(None if a is None else jnp.asarray(a) for a in (c2, weights, corners))
-    to_theta = to_parameters(model, tuple(np.eye(len(c.parameters))[None] for c in model.channels))
-    # The QR of one chunk is too small for several LAPACK threads: 1.5 times slower on idle cores, ten to thirty times
-    # on busy ones, where the threads wait for each other.
-    lapack = ThreadpoolController()
+    edges = np.linspace(0, len(corners), min(_PARTS, len(corners)) + 1).astype(int).tolist()
+    bounds = list(zip(edges[:-1], edges[1:], strict=True))
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
-        sides = all_sides(model, theta, view, padded)
-        with lapack.limit(limits=1, user_api="blas"):
-            sums = np.asarray(dense_factors(model, size, sides, *held, jnp.asarray(reference), min_lag, precise))
-        return PassSums((sums if precise else factors_from_moments(sums)) @ to_theta, counts, reference)
+        sides, upper = orthogonalized(all_sides(model, theta, view, padded))
+        to_theta, ref = to_parameters(model, upper), jnp.asarray(reference)
+
+        def gram(inverses: np.ndarray) -> np.ndarray:
+            def part(bounds: tuple[int, int]) -> np.ndarray:
+                return np.asarray(dense_gram(model, size, sides, *held, *bounds, ref, min_lag, divisors))
+
+            divisors = jnp.asarray(inverses)
+            with ThreadPoolExecutor(n_workers()) as pool:
+                return np.sum(list(pool.map(part, bounds)), axis=0)
+
+        m = to_theta.shape[1]
+        factors = factors_from_moments(gram(np.broadcast_to(np.eye(m), (view.n_phi, m, m))))
+        if precise and np.all(np.isfinite(factors)):
+            first = invertible(factors)
+            inverses = np.linalg.inv(first)
+            factors = factors_from_moments(gram(np.swapaxes(inverses, 1, 2))) @ first
+        return PassSums(factors @ to_theta, counts, reference)
 
     return evaluate
 
 
-def all_sides(model: Model, theta: np.ndarray, view: View, n_padded: int | None = None) -> Side:
-    """Channels of every angle on the view's frames."""
+def n_workers() -> int:
+    """Threads that sum: one a processor that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def all_sides(
+    model: Model, theta: np.ndarray, view: View, n_padded: int | None = None, angles: np.ndarray | None = None
+) -> Side:
+    """Channels of the given angles, all by default, on the view's frames."""
     source = view.source
     checked = model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
-    geometry = Geometry(jnp.asarray(source.phi, dtype=float), *checked[1:])
+    phi = np.asarray(source.phi, dtype=float)
+    geometry = Geometry(jnp.asarray(phi if angles is None else phi[angles]), *checked[1:])
     return frame_values(model, theta, np.asarray(source.t), view.frames, geometry, n_padded or view.n_frames)
 
 
