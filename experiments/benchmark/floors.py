@@ -19,7 +19,7 @@ import numpy as np
 
 import homodyne
 from homodyne.models import Model, get_model
-from homodyne.optimization.channels import angle, can_factor, factored, kernel_fields, take
+from homodyne.optimization.channels import angle, can_factor, kernel_fields, seen_from, take
 from homodyne.optimization.nlsq.hybrid_streaming import plan_for, streamed_pass
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.nlsq.stratified_ls import all_sides
@@ -87,10 +87,9 @@ def _panel_sum(
 
     def strip(b: jax.Array, total: jax.Array) -> jax.Array:
         first = row0 + b * shape.rows
-        here, there = tuple(take(f, first, shape.rows) for f in side.early), side.late
-        if factor:
-            origin = [take(f, first + shape.rows // 2, 1).z for f in side.late]
-            here, there = factored(model, here, origin, 1), factored(model, there, origin, -1)
+        middle = [take(f, first + shape.rows // 2, 1) for f in side.late]
+        here = seen_from(model, tuple(take(f, first, shape.rows) for f in side.early), middle, 1, factor, "float64")
+        there = seen_from(model, side.late, middle, -1, factor, "float64")
 
         def tile(width: int, start: jax.Array, m: jax.Array, total: jax.Array) -> jax.Array:
             late = tuple(take(f, start + m * width, width) for f in there)

@@ -20,7 +20,7 @@ class Frames(NamedTuple):
         dz: derivative with respect to the channel's own parameters, (p_c, n).
         sin, cos: of ``z`` for a phase channel, empty arrays otherwise.
         exp: of an exponential channel, its factor of exp(-(z2 - z1)): exp(z - z_ref) at the earlier frames,
-            exp(-(z - z_ref)) at the later ones, see ``factored``; empty where the exponential is taken per pair.
+            exp(-(z - z_ref)) at the later ones, see ``seen_from``; empty where the exponential is taken per pair.
     """
 
     z: jax.Array
@@ -146,12 +146,12 @@ def _divided(f: Frames, r: np.ndarray) -> Frames:
     return f._replace(dz=jnp.asarray(dz))
 
 
-# exp(+-_SAFE), and its products with anything a kernel may hold, are far from overflow.
-_SAFE = 300.0
+# The exponents of a factored exponential, and their products with anything a kernel may hold, are far from overflow.
+_SAFE = {"float64": 300.0, "float32": 60.0}
 
 
-@partial(jax.jit, static_argnames=("model", "rows"))
-def can_factor(model: Model, side: Side, rows: int) -> jax.Array:
+@partial(jax.jit, static_argnames=("model", "rows", "dtype"))
+def can_factor(model: Model, side: Side, rows: int, dtype: str = "float64") -> jax.Array:
     """Whether exp(-(z2 - z1)) may be taken as a product of two numbers per frame in strips of ``rows`` frames.
 
     Both must be far from overflow: a channel that never falls, and rises by less than ``_SAFE`` within ``rows`` frames.
@@ -159,16 +159,26 @@ def can_factor(model: Model, side: Side, rows: int) -> jax.Array:
     ok = jnp.array(True)
     for channel, f in zip(model.channels, side.late, strict=True):
         if channel.exponential:
-            ok &= (jnp.diff(f.z, axis=-1) >= 0).all() & (f.z[..., rows:] - f.z[..., :-rows] < _SAFE).all()
+            rise = f.z[..., rows:] - f.z[..., :-rows]
+            ok &= (jnp.diff(f.z, axis=-1) >= 0).all() & (rise < _SAFE[dtype]).all()
     return ok
 
 
-def factored(model: Model, frames: tuple[Frames, ...], origin: list[jax.Array], sign: int) -> tuple[Frames, ...]:
-    """Frames with the factor exp(sign * (z - origin)) of every exponential channel."""
-    return tuple(
-        f._replace(exp=jnp.exp(sign * (f.z - o))) if channel.exponential else f
-        for channel, f, o in zip(model.channels, frames, origin, strict=True)
-    )
+def seen_from(
+    model: Model, frames: tuple[Frames, ...], origin: list[Frames], sign: int, factor: bool, dtype: str
+) -> tuple[Frames, ...]:
+    """What the kernel needs of these frames, in the given precision.
+
+    Channel values are measured from those at ``origin``, a frame in the middle: differences then keep their digits in
+    single precision, too. ``factor`` adds exp(sign * (z - z_origin)) of exponential channels.
+    """
+    none = jnp.zeros((0,), dtype)
+    out = []
+    for channel, f, o in zip(model.channels, frames, origin, strict=True):
+        z = f.z if channel.pairwise_constant else f.z - o.z
+        exp = jnp.exp(sign * z) if factor and channel.exponential else none
+        out.append(Frames(*(a.astype(dtype) for a in (z, none, f.sin, f.cos, exp))))
+    return tuple(out)
 
 
 def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...]):
@@ -194,7 +204,8 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
         if a.exp.shape[-1]:
             e1, e2 = pairwise(a.exp, b.exp)
             # the kernel without its exponential is the kernel at difference zero
-            exponential, z1, z2 = exponential * (e1 * e2), jnp.zeros(()), jnp.zeros(())
+            exponential = exponential * (e1 * e2)
+            z1 = z2 = jnp.zeros((), e1.dtype)
         else:
             z1, z2 = pairwise(a.z, b.z)
         if not channel.phase:

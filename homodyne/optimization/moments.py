@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from homodyne.models import Model
-from homodyne.optimization.channels import Side, angle, factored, kernel_fields, take
+from homodyne.optimization.channels import Side, angle, kernel_fields, seen_from, take
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("gram", "count"), meta_fields=())
@@ -80,7 +80,7 @@ class Panel(NamedTuple):
     weights: jax.Array | np.ndarray | None
 
 
-@partial(jax.jit, static_argnames=("model", "shape", "factor"))
+@partial(jax.jit, static_argnames=("model", "shape", "factor", "dtype"))
 def accumulate(
     model: Model,
     shape: TileShape,
@@ -89,6 +89,7 @@ def accumulate(
     scaling_ref: jax.Array,
     min_lag: jax.Array | int,
     factor: bool = False,
+    dtype: str = "float64",
 ) -> Moments:
     """Sum the moments of one panel of c2.
 
@@ -97,11 +98,12 @@ def accumulate(
         scaling_ref: reference contrast and offset of the angle, (2,).
         min_lag: smallest t2 - t1 in frames.
         factor: take exponentials as products of numbers per frame, where ``can_factor`` allows it.
+        dtype: float32 evaluates the model and sums over a tile in single precision; tiles always add up in float64.
     """
     side = angle(sides, panel.k)
 
     def strip(b: jax.Array, total: _Blocks) -> _Blocks:
-        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows, factor)
+        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows, factor, dtype)
         return jax.tree.map(jnp.add, total, part)
 
     total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model))
@@ -124,7 +126,7 @@ class _Sums(NamedTuple):
     cols: jax.Array
 
 
-def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor) -> _Blocks:
+def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) -> _Blocks:
     """Moments of the rows [row, row + R) of a panel, from their diagonal to the last frame."""
     first = panel.row0 + row
     early = tuple(take(f, first, shape.rows) for f in side.early)
@@ -132,10 +134,10 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor) -> _Blo
     at_middle = [take(f, middle, 1) for f in side.late]
     p_early = [f.dz - o.dz for f, o in zip(early, at_middle, strict=True)]
     p_late = [f.dz - o.dz for f, o in zip(side.late, at_middle, strict=True)]
-    here, there = early, side.late
-    if factor:
-        origin = [o.z for o in at_middle]
-        here, there = factored(model, early, origin, 1), factored(model, side.late, origin, -1)
+    here = seen_from(model, early, at_middle, 1, factor, dtype)
+    there = seen_from(model, side.late, at_middle, -1, factor, dtype)
+    left = [p.astype(dtype) for p in p_early]
+    reference = scaling_ref.astype(dtype)
     # frames beyond the data must not look valid, whatever the padding of a panel holds
     i = jnp.arange(shape.rows)
     i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols)
@@ -154,8 +156,9 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor) -> _Blo
             j = col + jnp.arange(width)
             lag = jnp.where(j < panel.n_cols, j, -1)[None, :] - i[:, None]
             valid = (lag >= min_lag) & ~jnp.isnan(y)
-            fields = _masked_fields(model, own, late, y.astype(jnp.float64), valid, w, scaling_ref)
-            rows, thin = _tile_sums(products, fields, p_early, valid)
+            y, w = (None if a is None else a.astype(dtype) for a in (y, w))
+            fields = _masked_fields(model, own, late, y, valid, w, reference)
+            rows, thin = _tile_sums(products, fields, left, valid)
             cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
             return _Sums(sums.rows + rows, cols)
 
@@ -227,8 +230,9 @@ def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Arr
 
 def _tile_sums(products: Products, fields, p_early, valid) -> tuple[jax.Array, jax.Array]:
     """Row sums (n_products + 1, R) and thin products (n_thin, C) of one tile; the last row sum counts valid pairs."""
-    ones, ones_right = jnp.ones((1, valid.shape[0])), jnp.ones(valid.shape[1])
-    count = valid.sum(1, dtype=jnp.float64)
+    dtype = p_early[0].dtype
+    ones, ones_right = jnp.ones((1, valid.shape[0]), dtype), jnp.ones(valid.shape[1], dtype)
+    count = valid.sum(1, dtype=dtype)
     rows, thin = [], []
     for (a, b), left in products.items():
         x = _product(fields[a], fields[b])
@@ -239,7 +243,7 @@ def _tile_sums(products: Products, fields, p_early, valid) -> tuple[jax.Array, j
         else:
             rows.append(x @ ones_right)
             thin.append(jnp.concatenate([ones, *(p_early[c] for c in left)]) @ x)
-    return jnp.stack([*rows, count]), jnp.concatenate(thin)
+    return jnp.stack([*rows, count]).astype(jnp.float64), jnp.concatenate(thin).astype(jnp.float64)
 
 
 def _product(a: jax.Array | None, b: jax.Array | None) -> jax.Array | None:

@@ -39,4 +39,4 @@ def default_shape(n: int) -> TileShape:
     """Tiles that stay in the processor's cache, and small against n, so that little is evaluated beyond the triangle."""
     if n < 200:
         return TileShape(32, 32)
-    return TileShape(32, 64) if n < 500 else TileShape(128, 128)
+    return TileShape(64, 64) if n < 400 else TileShape(128, 128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ def full_batch_pass(
     c2, weights, counts = _load(view, padded, min_lag)
     held = tuple(None if a is None else jnp.asarray(a) for a in (c2, weights, corners))
     edges = np.linspace(0, len(corners), min(_PARTS, len(corners)) + 1).astype(int).tolist()
-    bounds = list(zip(edges[:-1], edges[1:], strict=True))
+    bounds = list(itertools.pairwise(edges))
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides, upper = orthogonalized(all_sides(model, theta, view, padded))
