@@ -116,6 +116,7 @@ class NlsqConf:
     xtol: float = _number(1e-4, above=0.0)
     fourier_order: int = _number(2, above=-1)
     subset_frames: int = _number(128, above=15)
+    precision: str = _choice("float64", "float64", "float32")
     anti_degeneracy: AntiDegeneracyConf = field(default_factory=AntiDegeneracyConf)
 
 

@@ -25,10 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from homodyne.compiled_code import keep_compiled_code
 from homodyne.errors import InputError
 from homodyne.parameters import Parameter, check_values, pack
 
 jax.config.update("jax_enable_x64", True)
+keep_compiled_code()
 
 
 class Geometry(NamedTuple):

@@ -140,7 +140,8 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) 
     reference = scaling_ref.astype(dtype)
     # frames beyond the data must not look valid, whatever the padding of a panel holds
     i = jnp.arange(shape.rows)
-    i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols)
+    i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols).astype(jnp.int32)
+    least = jnp.asarray(min_lag, jnp.int32)
     products = _products(model)
 
     def tiles(width: int, start: jax.Array):
@@ -154,8 +155,9 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) 
             # slices are copied out first: fused into the arithmetic, their moving offsets keep it from being vectorized
             own, late, y = jax.lax.optimization_barrier((here, late, y))
             j = col + jnp.arange(width)
-            lag = jnp.where(j < panel.n_cols, j, -1)[None, :] - i[:, None]
-            valid = (lag >= min_lag) & ~jnp.isnan(y)
+            # 32 bits: as many lanes as the numbers of single precision
+            j = jnp.where(j < panel.n_cols, j, -1).astype(jnp.int32)
+            valid = (j[None, :] - i[:, None] >= least) & ~jnp.isnan(y)
             y, w = (None if a is None else a.astype(dtype) for a in (y, w))
             fields = _masked_fields(model, own, late, y, valid, w, reference)
             rows, thin = _tile_sums(products, fields, left, valid)
@@ -218,14 +220,14 @@ def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Arr
     With equal weights the base 1 is the mask itself, which every other base carries already: None.
     """
     s, gradient = kernel_fields(model, early, late)
-    r = y - scaling_ref[1] - scaling_ref[0] * s
-    if w is None:
-        bases = [s, None, r, *gradient]
-    else:
-        bases = [None if x is None else w * x for x in (s, jnp.ones_like(s), r, *gradient)]
-    masked = [None if x is None else jnp.where(valid, x, 0.0) for x in bases]
-    # each base is used many times: computed once, not fused anew into every use
-    return jax.lax.optimization_barrier(masked)
+    # each array is used many times: computed once, not fused anew into every use
+    s, valid, *gradient = jax.lax.optimization_barrier([jnp.where(valid, s, 0.0), valid, *gradient])
+    r = jnp.where(valid, y - scaling_ref[1] - scaling_ref[0] * s, 0.0)
+    masked = [None if g is None else jnp.where(valid, g, 0.0) for g in gradient]
+    bases = [s, None, r, *masked]
+    if w is not None:
+        bases = [None if x is None else w * x for x in (s, valid, r, *masked)]
+    return jax.lax.optimization_barrier(bases)
 
 
 def _tile_sums(products: Products, fields, p_early, valid) -> tuple[jax.Array, jax.Array]:

@@ -32,11 +32,15 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Tolerances:
-    """When to stop: step in units of the iid standard error, predicted relative decrease of the cost, passes."""
+    """When to stop: step in units of the iid standard error, predicted relative decrease of the cost, passes.
+
+    ``rounding``: predicted relative decrease below which the difference of two costs is mostly rounding.
+    """
 
     xtol: float = 1e-4
     rtol_cost: float = 1e-18
     max_passes: int = 100
+    rounding: float = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +73,6 @@ _MAX_DAMPING = 1e12
 # rounding (1e-15 by QR, 1e-8 by moments): the residual's share in such a direction is arbitrary, up to all of it, and the
 # step along it as long as the bounds allow. Directions with an error 1e4 times that of the best one lose 1 %.
 _NULL = 1e-10
-# Predicted relative decrease below which the difference of two costs is mostly rounding.
-_ROUNDING = 1e-12
 
 
 def minimize(
@@ -125,7 +127,7 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     trial = problem.evaluate(state.theta + step)
     points = int(trial.counts.sum())
     promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, state.scale, 0.0))
-    gain, accepted = _judge(state.at.cost, trial.cost, predicted, promised)
+    gain, accepted = _judge(state.at.cost, trial.cost, predicted, promised, tolerances.rounding)
     if accepted:
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
         scale = np.maximum(state.scale, scales(problem, trial))
@@ -140,7 +142,7 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     return state, Info(trial.cost, norms[0], norms[1], damping, accepted, points, 0.0)
 
 
-def _judge(cost: float, trial_cost: float, predicted: float, promised: float) -> tuple[float, bool]:
+def _judge(cost: float, trial_cost: float, predicted: float, promised: float, rounding: float) -> tuple[float, bool]:
     """Ratio of actual to predicted decrease, and whether the trial point is taken.
 
     Near the optimum even the decrease an undamped step promises falls below the rounding of the cost; the difference of
@@ -149,8 +151,8 @@ def _judge(cost: float, trial_cost: float, predicted: float, promised: float) ->
     """
     if not np.isfinite(trial_cost):
         return -1.0, False
-    if promised <= _ROUNDING * cost:
-        return 0.5, trial_cost <= cost * (1 + _ROUNDING)
+    if promised <= rounding * cost:
+        return 0.5, trial_cost <= cost * (1 + rounding)
     gain = (cost - trial_cost) / max(predicted, 1e-300)
     return gain, gain > 1e-4
 

@@ -39,6 +39,8 @@ _REFINED_STARTS = 8
 _SEARCH = Tolerances(xtol=1e-1, max_passes=20)
 _SUBSET_POINTS = 300_000
 _WARM_UP = Tolerances(xtol=1e-2, max_passes=60)
+# Of passes in single precision, see ``stages``: standard errors, and the relative rounding of the cost, measured 1e-9.
+_SINGLE_XTOL, _SINGLE_ROUNDING, _LAST_XTOL = 0.5, 1e-7, 1e-2
 
 
 def solve(
@@ -60,6 +62,8 @@ def solve(
     request = check_request(source, model, scaling, strategy, start, fixed, bounds, covariance, min_lag, options)
     folder = None if checkpoint is None else require_writable(Path(checkpoint), "checkpoint")
     announce(request.decision)
+    if options.precision != "float64" and request.decision.strategy == "stratified_ls":
+        log.info("precision=%s is for streamed passes; stratified_ls sums in float64", options.precision)
     history = History()
     with MemoryMonitor() as monitor:
         held = subset(source, subset_size(request))
@@ -88,22 +92,56 @@ def _tell(result: FitResult, n_passes: int, seconds: float) -> None:
 
 def minimize_all(request: Request, beginning: Beginning, mapping: Scaling, journal: Journal, history: History) -> State:
     """Minimize over all points, with a line in the log for every pass; passes found in the journal are not repeated."""
-    tolerances = Tolerances(request.options.xtol, max_passes=request.options.max_passes)
-    progress = Progress(request.n_points, tolerances)
-    run_pass = journal.recorded(passes(request, all_frames(request.source), progress))
-    evaluate = checked(request, mapping, evaluator(request, run_pass, mapping, beginning.scaling))
+    theta, used, state = beginning.theta, 0, None
+    for stage in stages(request):
+        tolerances = dataclasses.replace(stage.tolerances, max_passes=max(1, request.options.max_passes - used))
+        progress = Progress(request.n_points, tolerances, before=used, after=stage.after, note=stage.note)
+        run_pass = journal.recorded(passes(request, all_frames(request.source), progress, stage.precision))
+        evaluate = checked(request, mapping, evaluator(request, run_pass, mapping, beginning.scaling))
 
-    def report(info: Info) -> None:
-        stored = journal.replayed
-        if stored is not None:
-            info = dataclasses.replace(info, seconds=stored.seconds)
-        history.add("full", info, stored is not None)
-        progress.end(info, stored is not None)
+        def report(info: Info, progress: Progress = progress) -> None:
+            stored = journal.replayed
+            if stored is not None:
+                info = dataclasses.replace(info, seconds=stored.seconds)
+            history.add("full", info, stored is not None)
+            progress.end(info, stored is not None)
 
-    state = minimize(problem(request, evaluate), beginning.theta, tolerances, report, damping=0.0)
-    if state.status is Status.INTERRUPTED:
-        journal.keep()
+        try:
+            state = minimize(problem(request, evaluate), theta, tolerances, report, damping=0.0)
+        except KeyboardInterrupt:
+            if state is None:  # there is no result before the first pass is finished
+                raise
+            state = dataclasses.replace(state, status=Status.INTERRUPTED)
+        theta, used = state.theta, history.count("full")
+        if state.status is Status.INTERRUPTED:
+            journal.keep()
+            break
+    assert state is not None
     return state
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Passes of one precision, when they end, and how many are expected after them; ``note`` marks them in the log."""
+
+    precision: str
+    tolerances: Tolerances
+    after: int = 0
+    note: str = ""
+
+
+def stages(request: Request) -> tuple[Stage, ...]:
+    """Double precision to the end; with ``precision=float32``, single precision first.
+
+    Single precision ends once its step, which is still taken, is below half a standard error: the step after it is a
+    thousandth of that. The passes in double precision then end below a hundredth.
+    """
+    xtol = request.options.xtol
+    if request.options.precision == "float64" or request.decision.strategy == "stratified_ls":
+        return (Stage("float64", Tolerances(xtol)),)
+    single = Tolerances(_SINGLE_XTOL, rounding=_SINGLE_ROUNDING)
+    double = Tolerances(max(xtol, _LAST_XTOL))
+    return Stage("float32", single, 1, " in float32"), Stage("float64", double, 0, " in float64")
 
 
 def subset_size(request: Request) -> int:
@@ -112,13 +150,13 @@ def subset_size(request: Request) -> int:
     return max(16, min(request.options.subset_frames, by_points))
 
 
-def passes(request: Request, view: View, progress: Progress) -> PassFunction:
+def passes(request: Request, view: View, progress: Progress, precision: str) -> PassFunction:
     """The strategy's way to sum over a view."""
     if request.decision.strategy == "stratified_ls":
         run_pass = full_batch_pass(request.model, view, request.min_lag)
     else:
         block_points = request.decision.block_points
-        run_pass = streamed_pass(request.model, view, request.min_lag, block_points, progress.advance)
+        run_pass = streamed_pass(request.model, view, request.min_lag, block_points, progress.advance, precision)
 
     def watched(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         progress.begin()

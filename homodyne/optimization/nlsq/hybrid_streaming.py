@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,10 @@ from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.plan import Plan, make_plan
 from homodyne.optimization.source import View
 
+Job = tuple[int, int, int]  # angle, first row, rows
 _AHEAD = 4  # panels that are read before they are needed
 _READ_ROWS = 512  # rows read in one go: fewer cost more calls, more cost more bytes below the diagonal
-_BATCH_FRAMES = 100_000  # angles times frames whose channels are held at a time, some 10 MB
+_BATCH_FRAMES = 30_000  # angles times frames whose channels are held at a time, some 3 MB
 
 
 def streamed_pass(
@@ -49,27 +51,36 @@ def streamed_pass(
     plan = plan_for(view, block_points)
     jobs = [(k, row0, rows) for k in range(view.n_phi) for row0, rows in plan.panels]
     panels = _Panels(view, plan)
+    compiled: set[bool] = set()
+    compiling = threading.Lock()
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         # the reference as the sums see it, to the last bit
         reference = reference.astype(precision).astype(float)
         channels = ChannelBatches(model, theta, view, plan, precision)
 
-        def reduce(panel: Panel) -> Moments:
-            sides, place, factor = channels.of(int(panel.k))
-            given = (panel._replace(k=place), sides, jnp.asarray(reference[panel.k]), min_lag, factor, precision)
-            part = jax.block_until_ready(accumulate(model, plan.shape, *given))
+        def read(job: Job) -> tuple[Panel, Side, bool, jax.Array]:
+            sides, place, factor = channels.of(job[0])
+            return panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]])
+
+        def reduce(panel: Panel, sides: Side, factor: bool, ref: jax.Array) -> Moments:
+            # threads that meet code that is not compiled would each compile it
+            with contextlib.nullcontext() if factor in compiled else compiling:
+                part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision)
+                compiled.add(factor)
+            jax.block_until_ready(part)
             panels.give_back(panel)
             return part
 
         q = sum(len(channel.parameters) for channel in model.channels) + 3
         gram, counts = np.zeros((view.n_phi, q, q)), np.zeros(view.n_phi)
-        with contextlib.closing(_pipeline(jobs, panels.read, reduce)) as parts:
+        with contextlib.closing(_pipeline(jobs, read, reduce)) as parts:
             for (k, _, _), part in zip(jobs, parts, strict=True):
+                count = float(part.count)
                 gram[k] += np.asarray(part.gram)
-                counts[k] += float(part.count)
+                counts[k] += count
                 if advance is not None:
-                    advance(int(part.count))
+                    advance(int(count))
         return PassSums(factors_from_moments(gram) @ to_parameters(model, channels.upper()), counts, reference)
 
     return evaluate
@@ -78,34 +89,32 @@ def streamed_pass(
 class ChannelBatches:
     """Channels on all frames, of a few angles at a time: for all angles of a large file they would be 100 MB.
 
-    Threads share it. Batches are all of one size, so that one compilation serves them.
+    Batches are all of one size, so that one compilation serves them. The thread that reads evaluates them, ahead of
+    those that sum.
     """
 
     def __init__(self, model: Model, theta: np.ndarray, view: View, plan: Plan, precision: str) -> None:
         self._model, self._theta, self._view, self._plan, self._precision = model, theta, view, plan, precision
         self._size = max(1, min(view.n_phi, _BATCH_FRAMES // plan.width))
-        self._held: dict[int, tuple[Side, bool]] = {}
-        self._upper: dict[int, tuple[np.ndarray, ...]] = {}
-        self._lock = threading.Lock()
+        self._batch = -1
+        self._held: tuple[Side, bool] | None = None
+        self._upper: list[tuple[np.ndarray, ...]] = []
 
     def of(self, k: int) -> tuple[Side, int, bool]:
-        """The batch that holds angle ``k``, its place there, and whether exponentials may be factored."""
+        """The batch that holds angle ``k``, its place there, and whether exponentials may be factored; k ascending."""
         batch, place = divmod(k, self._size)
-        with self._lock:
-            if batch not in self._held:
-                self._held = {n: held for n, held in self._held.items() if n == batch - 1}
-                self._held[batch] = self._evaluate(batch)
-            return self._held[batch][0], place, self._held[batch][1]
+        if self._held is None or batch != self._batch:
+            self._batch, self._held = batch, self._evaluate(batch * self._size)
+        return self._held[0], place, self._held[1]
 
     def upper(self) -> tuple[np.ndarray, ...]:
         """R of ``orthogonalized`` of every channel and angle, (n_phi, p_c, p_c), when all batches were evaluated."""
-        batches = zip(*(self._upper[n] for n in sorted(self._upper)), strict=True)
-        return tuple(np.concatenate(of_channel)[: self._view.n_phi] for of_channel in batches)
+        return tuple(np.concatenate(r)[: self._view.n_phi] for r in zip(*self._upper, strict=True))
 
-    def _evaluate(self, batch: int) -> tuple[Side, bool]:
-        angles = np.minimum(np.arange(batch * self._size, (batch + 1) * self._size), self._view.n_phi - 1)
-        sides = all_sides(self._model, self._theta, self._view, self._plan.width, angles)
-        sides, self._upper[batch] = orthogonalized(sides)
+    def _evaluate(self, first: int) -> tuple[Side, bool]:
+        angles = np.minimum(np.arange(first, first + self._size), self._view.n_phi - 1)
+        sides, upper = orthogonalized(all_sides(self._model, self._theta, self._view, self._plan.width, angles))
+        self._upper.append(upper)
         return sides, bool(can_factor(self._model, sides, self._plan.shape.rows, self._precision))
 
 
@@ -123,7 +132,7 @@ class _Panels:
         self._view, self._plan = view, plan
         self._free: dict[np.dtype, list[np.ndarray]] = {}
 
-    def read(self, job: tuple[int, int, int]) -> Panel:
+    def read(self, job: Job) -> Panel:
         """One panel of one angle; invalid points and points without weight are NaN, beyond the data anything."""
         k, row0, n_rows = job
         c2 = weights = None
@@ -166,15 +175,15 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
 
 
 def _pipeline(
-    jobs: list[tuple[int, int, int]], read: Callable[[tuple[int, int, int]], Panel], reduce: Callable[[Panel], Moments]
+    jobs: list[Job], read: Callable[[Job], tuple[Any, ...]], reduce: Callable[..., Moments]
 ) -> Generator[Moments, None, None]:
-    """Results of ``reduce(read(job))`` in the order of the jobs; reading and reducing overlap, a few panels in flight."""
+    """Results of ``reduce(*read(job))`` in the order of the jobs; both overlap, a few panels in flight."""
     workers = n_workers()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as summers:
 
-        def submit(job: tuple[int, int, int]) -> Future[Moments]:
-            panel = reader.submit(read, job)
-            return summers.submit(lambda: reduce(panel.result()))
+        def submit(job: Job) -> Future[Moments]:
+            loaded = reader.submit(read, job)
+            return summers.submit(lambda: reduce(*loaded.result()))
 
         waiting = iter(jobs)
         flying = deque(submit(job) for job in itertools.islice(waiting, workers + _AHEAD))

@@ -49,6 +49,7 @@ def identity(request: Request, held: View) -> str:
         "min_lag": request.min_lag,
         "strategy": request.decision.strategy,
         "block_points": request.decision.block_points,
+        "precision": request.options.precision,
     }
     return json.dumps(facts, sort_keys=True, default=str)
 

@@ -7,6 +7,8 @@ import math
 
 from homodyne.errors import InputError
 
+PRECISIONS = ("float64", "float32")
+
 
 @dataclasses.dataclass(frozen=True)
 class NLSQOptions:
@@ -19,6 +21,9 @@ class NLSQOptions:
         xtol: converged when the Gauss-Newton step is shorter than this many (iid) standard errors.
         fourier_order: K of fourier scaling.
         subset_frames: frames of the in-memory subset on which the fit starts.
+        precision: ``float64``, or ``float32``: streamed passes evaluate the model in single precision until the step is
+            short, and the last passes, which give the result, in double precision. The answer is within 0.01 standard
+            errors of that of ``float64``.
     """
 
     memory_fraction: float = 0.75
@@ -27,6 +32,7 @@ class NLSQOptions:
     xtol: float = 1e-4
     fourier_order: int = 2
     subset_frames: int = 128
+    precision: str = "float64"
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
@@ -43,5 +49,7 @@ class NLSQOptions:
                 raise InputError(
                     name, getattr(self, name), f"must be at least {least}", "leave it out to use the default"
                 )
+        if self.precision not in PRECISIONS:
+            raise InputError("precision", self.precision, "is unknown", f"choose one of {', '.join(PRECISIONS)}")
         if not self.xtol > 0:
             raise InputError("xtol", self.xtol, "must be positive", "leave it out to use the default")

@@ -24,13 +24,23 @@ class Progress:
         n_points: points of a pass, before masking; the first pass tells how many are valid.
         tolerances: when the fit ends.
         clock: seconds.
+        before, after: passes before these, and expected after them.
+        note: what sets these passes apart, " in float32", say.
     """
 
-    def __init__(self, n_points: int, tolerances: Tolerances, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        n_points: int,
+        tolerances: Tolerances,
+        clock: Callable[[], float] = time.perf_counter,
+        before: int = 0,
+        after: int = 0,
+        note: str = "",
+    ) -> None:
         self._expected = n_points
         self._tolerances = tolerances
         self._clock = clock
-        self._passes = 0
+        self._passes, self._before, self._after, self._note = 0, before, after, note
         self._steps: list[float] = []
         self.begin()
 
@@ -50,7 +60,7 @@ class Progress:
         left = max(0, self._expected - self._points) / rate
         log.info(
             "Pass %d: %.0f %% of %s points, %.3g M points/s, pass ends in %s",
-            self._passes + 1, 100 * min(1.0, self._points / self._expected), _count(self._expected), rate / 1e6,
+            self._before + self._passes + 1, 100 * min(1.0, self._points / self._expected), _count(self._expected), rate / 1e6,
             duration(left),
         )  # fmt: skip
 
@@ -66,13 +76,15 @@ class Progress:
         else:
             how = f"{info.points} points at {info.points / max(info.seconds, 1e-9) / 1e6:.1f} M points/s"
         rejected = "" if info.accepted else " (rejected)"
-        log.info("Pass %d: %s, %s%s%s", self._passes, how, found, rejected, self._forecast(info))
+        number = self._before + self._passes
+        log.info("Pass %d%s: %s, %s%s%s", number, self._note, how, found, rejected, self._forecast(info))
 
     def _forecast(self, info: Info) -> str:
         """When the fit will end, as the end of a sentence; nothing where it has ended."""
         more = self._passes_left(info.points)
         if more is None:
             return "; end not in sight"
+        more += self._after
         if more == 0:
             return ""
         return f"; about {more} more pass{'' if more == 1 else 'es'}, {duration(more * info.seconds)}"
