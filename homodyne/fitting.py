@@ -91,7 +91,7 @@ def fit_maps(
     for k in range(len(dataset.phi)) if angles is None else angles:
         phi = float(dataset.phi[k])
         # integrals run over all frames; only the display is thinned out
-        s = np.array(chosen.g1_squared(theta, t, phi, dataset.q, dataset.gap)[::step, ::step])
+        s = np.array(chosen.g1_squared(theta, t, phi, dataset.q, dataset.gap, np.arange(0, len(t), step)))
         data = _display(dataset, k, step)
         np.fill_diagonal(s, np.nan)
         maps.append(AngleMap(phi, t[::step], data, result.offset[k] + result.contrast[k] * s, float(result.sigma[k])))

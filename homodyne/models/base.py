@@ -142,14 +142,21 @@ class Model:
         return {r.name: np.asarray(v) for r, v in zip(self.rates, values, strict=True)}
 
     def g1_squared(
-        self, theta: Mapping[str, float] | np.ndarray, t: np.ndarray, phi: float, q: float, gap: float | None = None
+        self,
+        theta: Mapping[str, float] | np.ndarray,
+        t: np.ndarray,
+        phi: float,
+        q: float,
+        gap: float | None = None,
+        frames: np.ndarray | None = None,
     ) -> np.ndarray:
-        """s(t1, t2) = |g1|**2 on the whole frame grid, (n_t, n_t), for display and simulation.
+        """s(t1, t2) = |g1|**2 on the frame grid, (n_t, n_t), for display and simulation.
 
         Args:
             theta: parameter values, named or in model order.
             t: uniform frame times [s], (n_t,).
             phi, q, gap: azimuth [degree], wave vector [1/angstrom], gap [angstrom] (laminar flow only).
+            frames: positions on the grid of those that are wanted, (m,): returns (m, m). Integrals run over all frames.
 
         Raises:
             InputError: gap missing where the model needs it; a parameter missing or out of bounds.
@@ -160,7 +167,8 @@ class Model:
             else theta
         )
         geometry = self.geometry(phi, q, gap, float(t[1] - t[0]))
-        return np.asarray(_evaluate(self, jnp.asarray(vector), jnp.asarray(t), geometry))
+        wanted = np.arange(len(t)) if frames is None else frames
+        return np.asarray(_evaluate(self, jnp.asarray(vector), jnp.asarray(t), geometry, jnp.asarray(wanted)))
 
     def geometry(self, phi: float, q: float, gap: float | None, dt: float) -> Geometry:
         """Geometry of one angle, after checking that a gap is there if the model needs one."""
@@ -195,12 +203,11 @@ def _rates(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> 
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _evaluate(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Array:
+def _evaluate(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry, frames: jax.Array) -> jax.Array:
     z = model.channel_values(theta, t, geometry)
 
     def pair(i: jax.Array, j: jax.Array) -> jax.Array:
         early, late = jnp.minimum(i, j), jnp.maximum(i, j)
         return model.kernel(*differences(model, [c[early] for c in z], [c[late] for c in z]))
 
-    frames = jnp.arange(t.shape[0])
     return jax.vmap(lambda i: jax.vmap(lambda j: pair(i, j))(frames))(frames)

@@ -9,7 +9,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import qmc
 
 from homodyne.models import Geometry, Model
 from homodyne.models.base import differences
@@ -31,6 +30,8 @@ def candidates(parameters: Sequence[Parameter], known: Mapping[str, float], n: i
     points = np.tile(pack({p.name: known.get(p.name, p.start) for p in parameters}, parameters), (n, 1))
     if not searched:
         return points[:1]
+    from scipy.stats import qmc  # half a second that a fit from a given start does without
+
     unit = qmc.Sobol(len(searched), seed=0).random(n)
     order = [p.name for p in parameters]
     for column, p in zip(unit.T, searched, strict=True):

@@ -1,5 +1,7 @@
 """One exact objective: any cut, any order, streamed or dense, gives the Gauss-Newton step of the joint problem."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from homodyne.models import get_model
 from homodyne.optimization.moments import Moments, Panel, TileShape, accumulate, zero
+from homodyne.optimization.nlsq import hybrid_streaming
 from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
 from homodyne.optimization.nlsq.stratified_ls import all_sides, full_batch_pass
 from homodyne.optimization.normal import linearize
@@ -188,10 +191,42 @@ def test_a_subset_is_the_same_objective_on_fewer_pairs():
 def test_an_error_while_reading_reaches_the_caller():
     class Broken(type(problem()[0])):
         def read_block(self, k, rows, cols):
-            raise OSError("disk gone")
+            if k > 0:  # in the thread that reads ahead
+                raise OSError("disk gone")
+            return self.c2[k, rows, cols]
 
     source = problem()[0]
     broken = Broken(source.c2, source.phi, source.t, source.sigma)
     run = streamed_pass(get_model("laminar_flow"), View(broken, np.arange(40)), 1, 10**6)
     with pytest.raises(OSError, match="disk gone"):
         run(THETA, np.tile([0.3, 1.0], (4, 1)))
+
+
+def test_channels_of_few_angles_at_a_time_give_the_same_sums(monkeypatch):
+    source, _, _ = problem(n_phi=5, missing=0.02)
+    reference = np.tile([0.3, 1.0], (5, 1))
+    whole = streamed_pass(get_model("laminar_flow"), all_frames(source), 1, 10**6)(THETA, reference)
+    monkeypatch.setattr(hybrid_streaming, "_BATCH_FRAMES", 150)  # two angles, and three batches: the last one is half full
+    parts = streamed_pass(get_model("laminar_flow"), all_frames(source), 1, 10**6)(THETA, reference)
+    np.testing.assert_allclose(parts.factors, whole.factors, rtol=1e-9, atol=1e-12 * np.abs(whole.factors).max())
+    np.testing.assert_array_equal(parts.counts, whole.counts)
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float64])
+def test_single_precision_sums_are_right_to_single_precision(stored):
+    source, _, _ = problem(n_phi=3, missing=0.02)
+    source = dataclasses.replace(source, c2=source.c2.astype(stored))
+    view, reference = all_frames(source), np.tile([0.3, 1.0], (3, 1))
+    single = streamed_pass(get_model("laminar_flow"), view, 1, 10**6, precision="float32")(THETA, reference)
+    # against the reference scaling that single precision can hold
+    np.testing.assert_array_equal(single.reference, np.float32(reference).astype(float))
+    for k, phi in enumerate(source.phi):
+        s, ds = jacobian(THETA, source.t, phi)
+        y = source.c2[k][np.triu_indices(40, 1)].astype(float)
+        contrast, offset = single.reference[k]
+        rows = np.column_stack([s, np.ones_like(s), ds, y - offset - contrast * s])[np.isfinite(y)]
+        expected, found = rows.T @ rows, single.factors[k].T @ single.factors[k]
+        scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+        error = np.abs(found - expected) / scale
+        assert 1e-12 < error.max() < 3e-6
+    assert single.counts.sum() == np.isfinite(source.c2[:, *np.triu_indices(40, 1)]).sum()

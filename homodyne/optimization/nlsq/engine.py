@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +66,17 @@ def solve(
     if options.precision != "float64" and request.decision.strategy == "stratified_ls":
         log.info("precision=%s is for streamed passes; stratified_ls sums in float64", options.precision)
     history = History()
-    with MemoryMonitor() as monitor:
+    with MemoryMonitor() as monitor, ThreadPoolExecutor(1) as aside:
         held = subset(source, subset_size(request))
+        _ = request.source.sigma  # may read: files are read by one thread at a time
+        # what passes over all points need is read and compiled while the start is found
+        whole = Whole(request, aside)
         journal = Journal() if folder is None else open_journal(folder, identity(request, held))
         beginning = journal.begin(lambda: find_beginning(request, held))
         for info in beginning.passes:
             history.add("subset", info)
         mapping = final_scaling(request, beginning.scaling)
-        state = minimize_all(request, beginning, mapping, journal, history)
+        state = minimize_all(request, beginning, mapping, journal, history, whole)
     named = unpack(beginning.start, request.parameters)
     result = build_result(Outcome(request, state, mapping, named, beginning.origin, held, history, monitor))
     if state.status is not Status.INTERRUPTED:
@@ -90,16 +94,32 @@ def _tell(result: FitResult, n_passes: int, seconds: float) -> None:
         log.warning("%s", text)
 
 
-def minimize_all(request: Request, beginning: Beginning, mapping: Scaling, journal: Journal, history: History) -> State:
+class Whole:
+    """Passes over all points, prepared in a thread of their own, and their progress."""
+
+    def __init__(self, request: Request, aside: ThreadPoolExecutor) -> None:
+        self.stages = stages(request)
+        self.progress = Progress(request.n_points, self.stages[0].tolerances)
+        view = all_frames(request.source)
+        self._prepared = [aside.submit(passes, request, view, self.progress, s.precision) for s in self.stages]
+
+    def run_pass(self, n: int) -> PassFunction:
+        """The pass function of a stage, when it is ready."""
+        return lambda theta, reference: self._prepared[n].result()(theta, reference)
+
+
+def minimize_all(
+    request: Request, beginning: Beginning, mapping: Scaling, journal: Journal, history: History, whole: Whole
+) -> State:
     """Minimize over all points, with a line in the log for every pass; passes found in the journal are not repeated."""
-    theta, used, state = beginning.theta, 0, None
-    for stage in stages(request):
+    theta, used, state, progress = beginning.theta, 0, None, whole.progress
+    for n, stage in enumerate(whole.stages):
         tolerances = dataclasses.replace(stage.tolerances, max_passes=max(1, request.options.max_passes - used))
-        progress = Progress(request.n_points, tolerances, before=used, after=stage.after, note=stage.note)
-        run_pass = journal.recorded(passes(request, all_frames(request.source), progress, stage.precision))
+        progress.enter(tolerances, stage.after, stage.note)
+        run_pass = journal.recorded(whole.run_pass(n))
         evaluate = checked(request, mapping, evaluator(request, run_pass, mapping, beginning.scaling))
 
-        def report(info: Info, progress: Progress = progress) -> None:
+        def report(info: Info) -> None:
             stored = journal.replayed
             if stored is not None:
                 info = dataclasses.replace(info, seconds=stored.seconds)
@@ -151,7 +171,7 @@ def subset_size(request: Request) -> int:
 
 
 def passes(request: Request, view: View, progress: Progress, precision: str) -> PassFunction:
-    """The strategy's way to sum over a view."""
+    """The strategy's way to sum over a view, ready to run: read, where it holds the points, and compiled."""
     if request.decision.strategy == "stratified_ls":
         run_pass = full_batch_pass(request.model, view, request.min_lag)
     else:

@@ -54,6 +54,13 @@ def streamed_pass(
     compiled: set[bool] = set()
     compiling = threading.Lock()
 
+    def sums(panel: Panel, sides: Side, factor: bool, ref: jax.Array) -> Moments:
+        # threads that meet code that is not compiled would each compile it
+        with contextlib.nullcontext() if factor in compiled else compiling:
+            part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision)
+            compiled.add(factor)
+        return jax.block_until_ready(part)
+
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         # the reference as the sums see it, to the last bit
         reference = reference.astype(precision).astype(float)
@@ -64,11 +71,7 @@ def streamed_pass(
             return panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]])
 
         def reduce(panel: Panel, sides: Side, factor: bool, ref: jax.Array) -> Moments:
-            # threads that meet code that is not compiled would each compile it
-            with contextlib.nullcontext() if factor in compiled else compiling:
-                part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision)
-                compiled.add(factor)
-            jax.block_until_ready(part)
+            part = sums(panel, sides, factor, ref)
             panels.give_back(panel)
             return part
 
@@ -83,6 +86,9 @@ def streamed_pass(
                     advance(int(count))
         return PassSums(factors_from_moments(gram) @ to_parameters(model, channels.upper()), counts, reference)
 
+    # compiled by a panel without rows; nearly all parameters allow factors
+    start = np.array([parameter.start for parameter in model.parameters])
+    sums(panels.empty(), ChannelBatches(model, start, view, plan, precision).of(0)[0], True, jnp.zeros(2))
     return evaluate
 
 
@@ -150,6 +156,16 @@ class _Panels:
                 part[weights[here, cols] == 0] = np.nan
         assert c2 is not None
         return Panel(k, row0, n_rows, self._plan.n, c2, weights)
+
+    def empty(self) -> Panel:
+        """A panel without rows."""
+        one = slice(0, 1)
+        c2, sigma = np.asarray(self._view.read(0, one, one)), self._view.read_sigma(0, one, one)
+        panel = Panel(
+            0, 0, 0, self._plan.n, self._buffer(c2.dtype), None if sigma is None else self._buffer(np.dtype(float))
+        )
+        self.give_back(panel)
+        return panel
 
     def give_back(self, panel: Panel) -> None:
         """The panel's buffers may be overwritten."""

@@ -24,8 +24,6 @@ class Progress:
         n_points: points of a pass, before masking; the first pass tells how many are valid.
         tolerances: when the fit ends.
         clock: seconds.
-        before, after: passes before these, and expected after them.
-        note: what sets these passes apart, " in float32", say.
     """
 
     def __init__(
@@ -33,16 +31,23 @@ class Progress:
         n_points: int,
         tolerances: Tolerances,
         clock: Callable[[], float] = time.perf_counter,
-        before: int = 0,
-        after: int = 0,
-        note: str = "",
     ) -> None:
         self._expected = n_points
-        self._tolerances = tolerances
         self._clock = clock
-        self._passes, self._before, self._after, self._note = 0, before, after, note
-        self._steps: list[float] = []
+        self._passes = 0
+        self.enter(tolerances)
         self.begin()
+
+    def enter(self, tolerances: Tolerances, after: int = 0, note: str = "") -> None:
+        """Another stage begins.
+
+        Args:
+            tolerances: when it ends. after: passes expected after it.
+            note: what sets its passes apart, " in float32", say.
+        """
+        self._tolerances, self._after, self._note = tolerances, after, note
+        self._before = self._passes
+        self._steps: list[float] = []
 
     def begin(self) -> None:
         """A pass over the data begins."""
@@ -60,7 +65,7 @@ class Progress:
         left = max(0, self._expected - self._points) / rate
         log.info(
             "Pass %d: %.0f %% of %s points, %.3g M points/s, pass ends in %s",
-            self._before + self._passes + 1, 100 * min(1.0, self._points / self._expected), _count(self._expected), rate / 1e6,
+            self._passes + 1, 100 * min(1.0, self._points / self._expected), _count(self._expected), rate / 1e6,
             duration(left),
         )  # fmt: skip
 
@@ -76,8 +81,7 @@ class Progress:
         else:
             how = f"{info.points} points at {info.points / max(info.seconds, 1e-9) / 1e6:.1f} M points/s"
         rejected = "" if info.accepted else " (rejected)"
-        number = self._before + self._passes
-        log.info("Pass %d%s: %s, %s%s%s", number, self._note, how, found, rejected, self._forecast(info))
+        log.info("Pass %d%s: %s, %s%s%s", self._passes, self._note, how, found, rejected, self._forecast(info))
 
     def _forecast(self, info: Info) -> str:
         """When the fit will end, as the end of a sentence; nothing where it has ended."""
@@ -91,7 +95,7 @@ class Progress:
 
     def _passes_left(self, points: int) -> int | None:
         """Passes until the step is negligible, if it goes on shrinking as it did last; None where it does not shrink."""
-        allowed = self._tolerances.max_passes - self._passes
+        allowed = self._tolerances.max_passes - (self._passes - self._before)
         step = self._steps[-1] if self._steps else math.inf
         negligible = max(self._tolerances.xtol, math.sqrt(self._tolerances.rtol_cost * points))
         if step <= negligible or allowed <= 0:

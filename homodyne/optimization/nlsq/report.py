@@ -9,7 +9,7 @@ import platform
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from scipy.stats import chi2 as chi2_distribution
+from scipy.special import chdtri
 
 from homodyne.checkout import commit
 from homodyne.optimization.covariance import Errors, iid_errors
@@ -204,7 +204,7 @@ def shared_scaling_refuted(outcome: Outcome) -> list[str]:
     free = linearize(at.sums, make_scaling("individual", phi), sigma)
     noise = 2 * free.cost / max(1.0, at.counts.sum())
     drop = (at.chi2.sum() - free.chi2.sum()) / noise
-    limit = chi2_distribution.isf(_REFUTED_LEVEL, saved)
+    limit = chdtri(saved, _REFUTED_LEVEL)  # the value that chi2 exceeds with that probability
     if drop <= limit:
         return []
     worst = np.argsort(free.chi2 - at.chi2)[:3]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -45,28 +46,33 @@ def full_batch_pass(
     c2, weights, counts = _load(view, padded, min_lag)
     held = tuple(None if a is None else jnp.asarray(a) for a in (c2, weights, corners))
     edges = np.linspace(0, len(corners), min(_PARTS, len(corners)) + 1).astype(int).tolist()
+    pool = ThreadPoolExecutor(n_workers())
     bounds = list(itertools.pairwise(edges))
+
+    m = sum(len(channel.parameters) for channel in model.channels) + 3
+    identity = np.broadcast_to(np.eye(m), (view.n_phi, m, m))
+
+    def gram(sides: Side, ref: jax.Array, inverses: np.ndarray, bounds: list[tuple[int, int]]) -> np.ndarray:
+        divisors = jnp.asarray(inverses)
+
+        def part(edges: tuple[int, int]) -> np.ndarray:
+            return np.asarray(dense_gram(model, size, sides, *held, *edges, ref, min_lag, divisors))
+
+        return np.sum(list(pool.map(part, bounds)), axis=0)
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides, upper = orthogonalized(all_sides(model, theta, view, padded))
-        to_theta, ref = to_parameters(model, upper), jnp.asarray(reference)
-
-        def gram(inverses: np.ndarray) -> np.ndarray:
-            def part(bounds: tuple[int, int]) -> np.ndarray:
-                return np.asarray(dense_gram(model, size, sides, *held, *bounds, ref, min_lag, divisors))
-
-            divisors = jnp.asarray(inverses)
-            with ThreadPoolExecutor(n_workers()) as pool:
-                return np.sum(list(pool.map(part, bounds)), axis=0)
-
-        m = to_theta.shape[1]
-        factors = factors_from_moments(gram(np.broadcast_to(np.eye(m), (view.n_phi, m, m))))
+        ref = jnp.asarray(reference)
+        factors = factors_from_moments(gram(sides, ref, identity, bounds))
         if precise and np.all(np.isfinite(factors)):
             first = invertible(factors)
-            inverses = np.linalg.inv(first)
-            factors = factors_from_moments(gram(np.swapaxes(inverses, 1, 2))) @ first
-        return PassSums(factors @ to_theta, counts, reference)
+            inverses = np.swapaxes(np.linalg.inv(first), 1, 2)
+            factors = factors_from_moments(gram(sides, ref, inverses, bounds)) @ first
+        return PassSums(factors @ to_parameters(model, upper), counts, reference)
 
+    # compiled by a sum over no tiles
+    start = np.array([parameter.start for parameter in model.parameters])
+    gram(all_sides(model, start, view, padded), jnp.zeros((view.n_phi, 2)), identity, [(0, 0)])
     return evaluate
 
 

@@ -27,7 +27,7 @@ from tests.optimization.problems import Arrays, problem
 N_T, PHI = 60, np.array([-70.0, -30.0, 5.0, 40.0, 85.0])
 # A warm-up on few frames and a fine tolerance: several passes over all points.
 OPTIONS = NLSQOptions(subset_frames=24, xtol=1e-9)
-SUBSET_READS = len(PHI) * 3  # three runs of frames
+BEGINNING_READS = len(PHI) * 3 + 1  # three runs of frames for the warm-up, one point for the type of the data
 PASS_READS = len(PHI)  # one panel an angle
 
 
@@ -67,7 +67,7 @@ def fit(source, folder, strategy="hybrid_streaming", options=OPTIONS, model="sta
 
 def in_pass(n):
     """The read in the middle of pass ``n`` over all points."""
-    return SUBSET_READS + (n - 1) * PASS_READS + 3
+    return BEGINNING_READS + (n - 1) * PASS_READS + 3
 
 
 def killed(arrays, folder, n, **settings):
@@ -109,7 +109,7 @@ def test_a_killed_fit_goes_on_after_its_last_finished_pass(arrays, whole, tmp_pa
     caplog.clear()
     result = fit(source, tmp_path)
     same_fit(result, whole)
-    assert len(source.reads) == SUBSET_READS + (n_passes(whole) - (n - 1)) * PASS_READS
+    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - (n - 1)) * PASS_READS
     full = result.history["stage"].values == "full"
     assert result.history["from_checkpoint"].values[full].tolist() == [1] * (n - 1) + [0] * (n_passes(whole) - n + 1)
     assert f"Checkpoint: {path}" in caplog.text
@@ -153,7 +153,7 @@ homodyne.fit(source, "static", strategy="hybrid_streaming", options=OPTIONS, che
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     source = watched(arrays)
     same_fit(fit(source, tmp_path), whole)
-    assert len(source.reads) == SUBSET_READS + (n_passes(whole) - 2) * PASS_READS
+    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - 2) * PASS_READS
 
 
 def test_ctrl_c_returns_a_result_and_keeps_the_file(arrays, whole, tmp_path, caplog):
@@ -282,7 +282,7 @@ def test_passes_at_other_parameters_are_dropped(arrays, whole, tmp_path, caplog)
     result = fit(source, tmp_path)
     same_fit(result, whole)
     assert result.history["from_checkpoint"].values.sum() == 1
-    assert len(source.reads) == SUBSET_READS + (n_passes(whole) - 1) * PASS_READS
+    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - 1) * PASS_READS
     assert "Checkpoint: pass 2 was taken at parameters that differ by up to 2" in caplog.text
     assert "passes from 2 to 3 are repeated" in caplog.text
 
