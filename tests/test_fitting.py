@@ -10,7 +10,7 @@ import scipy.optimize
 import homodyne
 from homodyne.errors import InputError
 from homodyne.fitting import fit_maps
-from homodyne.optimization.nlsq import NLSQOptions
+from homodyne.optimization.nlsq import NLSQOptions, engine
 from homodyne.result import HISTORY_VARIABLES, FitResult, Status
 from tests.optimization.problems import Arrays, problem
 from tests.reference import FLOW, STATIC, g1_squared, jacobian
@@ -425,3 +425,43 @@ def test_large_maps_are_thinned_for_display_only():
     np.testing.assert_array_equal(shown.data[i, j], big.c2[0][::3, ::3][i, j])
     np.testing.assert_allclose(shown.model[i, j], shown.data[i, j], atol=1e-12)
     assert theta == STATIC
+
+
+SINGLE = NLSQOptions(precision="float32", subset_frames=16)
+
+
+def test_single_precision_ends_in_double_and_gives_the_same_answer(source, fits, caplog):
+    caplog.set_level(logging.INFO, "homodyne")
+    found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE)
+    double = fits["hybrid_streaming"]
+    assert found.converged
+    apart = [abs(found.theta[n] - x) / double.stderr[n] for n, x in double.theta.items()]
+    assert max(apart) < 1e-2
+    notes = [m.split(":")[0].split(" in ")[1] for m in caplog.messages if m.startswith("Pass ")]
+    assert notes[0] == "float32"
+    assert notes[-1] == "float64"
+    # the last pass is the exact one: cost and errors are those of double precision
+    assert found.chi2_reduced == pytest.approx(double.chi2_reduced, rel=1e-9)
+    assert found.stderr["D0"] == pytest.approx(double.stderr["D0"], rel=1e-3)
+    assert found.provenance["options"]["precision"] == "float32"
+
+
+def test_full_batch_says_that_it_sums_in_double_precision(source, caplog):
+    caplog.set_level(logging.INFO, "homodyne")
+    homodyne.fit(source, strategy="stratified_ls", start=START, options=SINGLE)
+    assert "precision=float32 is for streamed passes; stratified_ls sums in float64" in caplog.messages
+
+
+def test_an_interruption_between_the_precisions_keeps_what_single_precision_found(source, monkeypatch):
+    real = engine.streamed_pass
+
+    def streamed_pass(*given):
+        def interrupted(theta, reference):
+            raise KeyboardInterrupt
+
+        return real(*given) if given[-1] == "float32" else interrupted
+
+    monkeypatch.setattr(engine, "streamed_pass", streamed_pass)
+    found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE)
+    assert found.status is Status.INTERRUPTED
+    assert max(abs(p) for p in pulls(found, FLOW)) < 5

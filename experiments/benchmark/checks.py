@@ -66,12 +66,11 @@ def pass_rows(found: dict[str, Any]) -> Iterator[Row]:
 
 def precision_rows(found: dict[str, Any]) -> Iterator[Row]:
     """Speed and error of single precision."""
-    if "not available" in found:
-        yield Row("float32 option", ">= 1.4 times the float64 rate", "not available")
-        return
     seconds, fits = found["seconds"], found["fits"]
     ratio = _median_ratio(seconds["float64"], seconds["float32"])
-    yield at_least(f"float32 against float64 rate, {_size(found['case'])}", 1.4, ratio, "times")
+    rates = ", ".join(f"{name} {found['points'] / statistics.median(s) / 1e6:.0f}" for name, s in seconds.items())
+    note = f" (M points/s: {rates}; model and sums alone {_median_ratio(*found['sums_s'].values()):.2f} times)"
+    yield at_least(f"float32 against float64 rate, {_size(found['case'])}", 1.4, ratio, "times", note)
     double, single = fits["float64"], fits["float32"]
     apart = max(abs(single["theta"][n] - x) / double["stderr"][n] for n, x in double["theta"].items())
     yield at_most("float32 against float64 answer", 0.01, apart, "standard errors")
@@ -84,7 +83,8 @@ def fit_rows(name: str, found: dict[str, Any]) -> Iterator[Row]:
     pull = max(map(abs, found["pulls"].values()))
     rate = found["points_per_second"] / 1e6
     note = (
-        f" ({found['passes']} passes, {rate:.0f} M points/s over all of it, largest pull {pull:.1f}, {found['status']})"
+        f" ({found['passes']} passes, {rate:.0f} M points/s over all of it, largest pull {pull:.1f}, {found['status']}; "
+        f"again, compiled: {found['again_s']:.3g} s)"
     )
     if size not in TIME_GOALS_S or kind == "search":
         yield Row(title, "", f"{found['seconds']:.3g} s{note}")
@@ -112,9 +112,13 @@ def scaling_rows(found: dict[str, Any]) -> Iterator[Row]:
 
 def small_rows(found: dict[str, Any]) -> Iterator[Row]:
     """The user's command, and a second fit in a process."""
-    walls, recorded = found["command_s"], found["command_with_mlflow_s"]
-    note = f" (of {', '.join(f'{x:.1f}' for x in walls)}; {min(recorded):.1f} s when recorded in MLflow)"
-    yield at_most("import, compile, fit 10 x 200 by python -m homodyne.train", 6, statistics.median(walls), "s", note)
+    walls = {name: statistics.median(seconds) for name, seconds in found["command_s"].items()}
+    note = (
+        f" (of {', '.join(f'{x:.1f}' for x in found['command_s']['first'])}; with compiled code on disk "
+        f"{walls['next']:.1f} s, with five figures as well {walls['figures']:.1f} s, and recorded in MLflow "
+        f"{walls['recorded']:.1f} s)"
+    )
+    yield at_most("import, compile, fit 10 x 200 by python -m homodyne.train", 6, walls["first"], "s", note)
     yield at_most("second fit in a process, 10 x 200", 1, found["second_s"], "s", f" (first {found['first_s']:.1f} s)")
 
 
@@ -125,8 +129,11 @@ def peer_rows(found: dict[str, Any]) -> Iterator[Row]:
         yield Row(title, ">= 200 times faster, >= 8 times less memory", "not run")
         return
     peer, ours = found["fits"]["peer"], found["fits"]["ours"]
-    note = f" ({peer['fit_s']:.0f} s and {ours['fit_s']:.1f} s, compilation included)"
-    yield at_least(f"{title}: time", 200, peer["fit_s"] / ours["fit_s"], "times", note)
+    note = f" ({peer['fit_s']:.0f} s and {ours['fit_s']:.2f} s, both compile)"
+    yield at_least(f"{title}: time of the first fit on a machine", 200, peer["fit_s"] / ours["fit_s"], "times", note)
+    again = ours["again"]["fit_s"]
+    note = f" ({again:.2f} s, compiled code on disk)"
+    yield at_least(f"{title}: time of the next ones", 200, peer["fit_s"] / again, "times", note)
     note = f" ({peer['peak_rss_gb']:.2f} GB and {ours['peak_rss_gb']:.2f} GB)"
     yield at_least(f"{title}: memory", 8, peer["peak_rss_gb"] / ours["peak_rss_gb"], "times", note)
     chi2 = found["judged"]["chi2"]

@@ -27,15 +27,23 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(command: Sequence[str], timeout_s: float, cwd: Path | None = None) -> tuple[str, float]:
+def run(
+    command: Sequence[str], timeout_s: float, cwd: Path | None = None, cache: Path | None = None
+) -> tuple[str, float]:
     """Output and wall seconds of a command; what it writes to stderr is shown as it comes.
+
+    Args:
+        cache: where compiled code is kept; without it every command compiles anew.
 
     Raises:
         Failed: exit code not zero, or too slow.
     """
     last: deque[str] = deque(maxlen=60)
+    own = {"JAX_ENABLE_COMPILATION_CACHE": "false"} if cache is None else {"XDG_CACHE_HOME": str(cache)}
     began = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **own}
+    )
 
     def show() -> None:
         for line in child.stderr or ():
@@ -65,10 +73,10 @@ def run(command: Sequence[str], timeout_s: float, cwd: Path | None = None) -> tu
     return output, seconds
 
 
-def worker(*arguments: object, timeout_s: float) -> dict[str, Any]:
+def worker(*arguments: object, timeout_s: float, cache: Path | None = None) -> dict[str, Any]:
     """The JSON of one call of worker.py in a fresh process."""
     command = [sys.executable, str(HERE / "worker.py"), *map(str, arguments)]
-    output, wall_s = run(command, timeout_s)
+    output, wall_s = run(command, timeout_s, cache=cache)
     return json.loads(output.splitlines()[-1]) | {"wall_s": wall_s}
 
 

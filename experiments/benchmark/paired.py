@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from floors import full_pass, model_floor, reading_floor, setting
+from floors import full_pass, model_floor, reading_floor, setting, sums_only
 
 import homodyne
 from homodyne.optimization.nlsq import options as nlsq_options
@@ -37,11 +37,10 @@ def passes(dataset: homodyne.Dataset, repeat: int) -> dict[str, Any]:
 
 
 def precisions(dataset: homodyne.Dataset, repeat: int) -> dict[str, Any]:
-    """Passes in double and single precision."""
-    if "precision" not in nlsq_options.NLSQOptions.__dataclass_fields__:
-        return {"not available": "NLSQOptions has no field precision"}
-    actions = {name: full_pass(dataset, name) for name in ("float64", "float32")}
-    return {"points": dataset.n_points(), "seconds": alternate(actions, repeat)}
+    """Passes in double and single precision, with reading and without."""
+    names = ("float64", "float32")
+    found = {"points": dataset.n_points(), "seconds": alternate({n: full_pass(dataset, n) for n in names}, repeat)}
+    return found | {"sums_s": alternate({n: sums_only(dataset, n) for n in names}, repeat)}
 
 
 def scalings(dataset: homodyne.Dataset, repeat: int) -> dict[str, Any]:

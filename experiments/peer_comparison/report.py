@@ -74,8 +74,11 @@ def _ratios(case: str, fits: dict[str, Any], chi2: dict[str, float]) -> str | No
     caution = (
         " It did not reach the minimum, so this compares unequal work." if chi2["peer"] > chi2["truth"] + 1.0 else ""
     )
+    again = ours.get("again", {}).get("fit_s")
+    kept = f" ({peer['fit_s'] / again:.0f} times when our compiled code is on disk: {again:.2f} s)" if again else ""
     return (
-        f"{case}: the peer takes {time_ratio:.1f} times our time and {memory_ratio:.1f} times our peak memory.{caution}"
+        f"{case}: the peer takes {time_ratio:.1f} times our time{kept} and {memory_ratio:.1f} times our peak memory."
+        f"{caution}"
     )
 
 

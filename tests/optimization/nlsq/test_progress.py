@@ -108,3 +108,14 @@ def test_the_end_of_the_fit_is_forecast_from_the_shrinking_of_the_step(progress,
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_stage_has_its_own_end_and_counts_on(progress, caplog):
+    progress.enter(Tolerances(xtol=0.5, max_passes=10), after=1, note=" in float32")
+    progress.end(info(30.0), False)
+    progress.end(info(0.1), False)
+    progress.enter(Tolerances(xtol=1e-2, max_passes=8), note=" in float64")
+    progress.end(info(1e-3), False)
+    heads, ends = zip(*((m.split(":")[0], m.split("errors")[1]) for m in caplog.messages), strict=True)
+    assert heads == ("Pass 1 in float32", "Pass 2 in float32", "Pass 3 in float64")
+    assert ends == ("; about 3 more passes, 36 s", "; about 1 more pass, 12 s", "")

@@ -139,7 +139,14 @@ def test_too_few_valid_points():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("max_passes", 0), ("fourier_order", -1), ("subset_frames", 4), ("xtol", 0.0), ("memory_fraction", 2.0)],
+    [
+        ("max_passes", 0),
+        ("fourier_order", -1),
+        ("subset_frames", 4),
+        ("xtol", 0.0),
+        ("memory_fraction", 2.0),
+        ("precision", "float16"),
+    ],  # fmt: skip
 )
 def test_options_out_of_range_are_refused(field, value):
     with pytest.raises(InputError, match=rf"{field}={value} must be"):
