@@ -11,6 +11,8 @@ import numpy as np
 
 from homodyne.models import Channel, Geometry, Model, Phase
 
+_BATCH_FRAMES = 30_000  # angles times frames whose channels are evaluated at a time: some MB
+
 
 class Frames(NamedTuple):
     """Per-frame quantities of one channel, as a pair needs them from its earlier or its later frame.
@@ -42,8 +44,8 @@ def frame_values(
 ) -> Side:
     """Evaluate the channels of all angles at ``frames`` of the grid ``t``, padded to ``n_padded`` by the last frame.
 
-    Integrals run over the whole grid ``t``; ``frames`` selects afterwards, so that a fit of some frames uses the same
-    physics as a fit of all, and the same compiled function.
+    Integrals run over the whole grid ``t``, a few angles at a time; ``frames`` selects afterwards, so that a fit of some
+    frames uses the same physics as a fit of all.
 
     Args:
         geometry: with ``phi`` of shape (n_phi,).
@@ -51,16 +53,24 @@ def frame_values(
     Returns:
         Side whose arrays have a leading axis of n_phi.
     """
-    side = _all_frames(model, jnp.asarray(theta), jnp.asarray(t), geometry)
+    phi = np.asarray(geometry.phi)
+    size = max(1, min(len(phi), _BATCH_FRAMES // len(t)))
     index = np.concatenate([frames, np.full(n_padded - len(frames), frames[-1])])
-    late = tuple(Frames(*(_taken(a, index) for a in f)) for f in side)
+    batches = []
+    for first in range(0, len(phi), size):
+        few = phi[np.minimum(np.arange(first, first + size), len(phi) - 1)]
+        side = _all_frames(model, jnp.asarray(theta), jnp.asarray(t), geometry._replace(phi=jnp.asarray(few)))
+        batches.append([[_taken(a, index)[: len(phi) - first] for a in f] for f in side])
+    channels = zip(*batches, strict=True)
+    late = tuple(Frames(*(jnp.asarray(np.concatenate(a)) for a in zip(*f, strict=True))) for f in channels)
     early = tuple(_constant(f) if c.pairwise_constant else f for c, f in zip(model.channels, late, strict=True))
     return Side(early, late)
 
 
-def _taken(values: jax.Array, index: np.ndarray) -> jax.Array:
+def _taken(values: jax.Array, index: np.ndarray) -> np.ndarray:
     """``values[..., index]`` by NumPy: nothing to compile for every number of frames."""
-    return values if values.shape[-1] == 0 else jnp.asarray(np.asarray(values)[..., index])
+    whole = np.asarray(values)
+    return whole if whole.shape[-1] == 0 else whole[..., index]
 
 
 @partial(jax.jit, static_argnames=("model",))

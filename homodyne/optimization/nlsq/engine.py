@@ -17,7 +17,7 @@ from homodyne.models import Model
 from homodyne.optimization.nlsq.checkpoint import Beginning, Journal, PassFunction, open_journal
 from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
 from homodyne.optimization.nlsq.identity import identity
-from homodyne.optimization.nlsq.memory import MemoryMonitor
+from homodyne.optimization.nlsq.memory import MemoryMonitor, release_free_memory
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.progress import Progress
 from homodyne.optimization.nlsq.report import History, Outcome, build_result
@@ -101,11 +101,19 @@ class Whole:
         self.stages = stages(request)
         self.progress = Progress(request.n_points, self.stages[0].tolerances)
         view = all_frames(request.source)
+        self._ready: dict[int, PassFunction] = {}
         self._prepared = [aside.submit(passes, request, view, self.progress, s.precision) for s in self.stages]
 
     def run_pass(self, n: int) -> PassFunction:
         """The pass function of a stage, when it is ready."""
-        return lambda theta, reference: self._prepared[n].result()(theta, reference)
+
+        def run(theta: np.ndarray, reference: np.ndarray) -> PassSums:
+            if (ready := self._ready.get(n)) is None:
+                ready = self._ready[n] = self._prepared[n].result()
+                release_free_memory()
+            return ready(theta, reference)
+
+        return run
 
 
 def minimize_all(

@@ -17,13 +17,13 @@ import numpy as np
 from homodyne.models import Model
 from homodyne.optimization.channels import Side, can_factor, orthogonalized
 from homodyne.optimization.moments import Moments, Panel, accumulate, to_parameters
-from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma, n_workers
+from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma, n_workers
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.plan import Plan, make_plan
 from homodyne.optimization.source import View
 
 Job = tuple[int, int, int]  # angle, first row, rows
-_AHEAD = 4  # panels that are read before they are needed
+_AHEAD = 2  # panels that are read before they are needed
 _READ_ROWS = 512  # rows read in one go: fewer cost more calls, more cost more bytes below the diagonal
 _BATCH_FRAMES = 30_000  # angles times frames whose channels are held at a time, some 3 MB
 
@@ -175,19 +175,7 @@ class _Panels:
 
     def _buffer(self, dtype: np.dtype) -> np.ndarray:
         free = self._free.get(dtype)
-        return free.pop() if free else _aligned((self._plan.height, self._plan.width), dtype)
-
-
-# JAX takes NumPy memory that begins at a multiple of this many bytes as it is, and copies any other.
-_ALIGNMENT = 64
-
-
-def _aligned(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
-    """Zeros that JAX can use without a copy."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+        return free.pop() if free else aligned((self._plan.height, self._plan.width), dtype)
 
 
 def _pipeline(

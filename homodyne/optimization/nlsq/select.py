@@ -12,8 +12,8 @@ log = logging.getLogger("homodyne")
 
 STRATEGIES = ("stratified_ls", "hybrid_streaming")
 FULL_BATCH_POINTS = 10_000_000
-# Bytes per point of a panel: those being read, converted and summed at the same time, with their temporaries; measured.
-_BYTES_PER_BLOCK_POINT = 110
+# Bytes per point of a panel: those being read and summed at the same time, with their temporaries; measured.
+_BYTES_PER_BLOCK_POINT = 40
 _DEFAULT_BLOCK_POINTS = 2_000_000
 
 

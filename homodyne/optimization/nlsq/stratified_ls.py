@@ -44,7 +44,7 @@ def full_batch_pass(
     corners = tiles(view.n_frames, size)
     padded = int(corners.max()) + size
     c2, weights, counts = _load(view, padded, min_lag)
-    held = tuple(None if a is None else jnp.asarray(a) for a in (c2, weights, corners))
+    held = tuple(None if a is None else jax.device_put(a, may_alias=True) for a in (c2, weights, corners))
     edges = np.linspace(0, len(corners), min(_PARTS, len(corners)) + 1).astype(int).tolist()
     pool = ThreadPoolExecutor(n_workers())
     bounds = list(itertools.pairwise(edges))
@@ -104,10 +104,11 @@ def _load(view: View, padded: int, min_lag: int) -> tuple[np.ndarray, np.ndarray
     for k in range(view.n_phi):
         values, sigma = np.asarray(view.read(k, whole, whole)), view.read_sigma(k, whole, whole)
         if c2 is None:
-            c2 = np.full((view.n_phi, padded, padded), np.nan, dtype=values.dtype)
+            c2 = aligned((view.n_phi, padded, padded), values.dtype)
+            c2[:] = np.nan
         c2[k, :n, :n] = values
         if sigma is not None:
-            weights = np.zeros(c2.shape) if weights is None else weights
+            weights = aligned(c2.shape, np.dtype(float)) if weights is None else weights
             weights[k, :n, :n] = inverse_sigma(np.asarray(sigma), upper)
             c2[k, :n, :n][weights[k, :n, :n] == 0] = np.nan
         counts[k] = np.count_nonzero(np.isfinite(c2[k, :n, :n]) & upper)
@@ -119,3 +120,15 @@ def inverse_sigma(sigma: np.ndarray, valid: np.ndarray | bool = True) -> np.ndar
     """1/sigma, and 0 where the point is invalid or sigma is not a positive number."""
     usable = valid & np.isfinite(sigma) & (sigma > 0)
     return np.where(usable, 1.0 / np.where(usable, sigma, 1.0), 0.0)
+
+
+# JAX takes NumPy memory that begins at a multiple of this many bytes as it is, and copies any other.
+_ALIGNMENT = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that JAX can use without a copy."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)

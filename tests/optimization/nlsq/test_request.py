@@ -145,12 +145,16 @@ def test_too_few_valid_points():
         ("subset_frames", 4),
         ("xtol", 0.0),
         ("memory_fraction", 2.0),
-        ("precision", "float16"),
-    ],  # fmt: skip
+    ],
 )
 def test_options_out_of_range_are_refused(field, value):
     with pytest.raises(InputError, match=rf"{field}={value} must be"):
         NLSQOptions(**{field: value})
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match=r"precision='float16' is unknown; choose one of float64, float32"):
+        NLSQOptions(precision="float16")
 
 
 def test_options_are_values():
