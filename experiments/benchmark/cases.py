@@ -39,7 +39,9 @@ def fit(args: argparse.Namespace, case: str, *options: object, repeat: int = 1) 
         again = worker("fit", path, *options, timeout_s=args.timeout, cache=caches[0])
     seconds = [r["seconds"] for r in runs]
     chosen = min(runs, key=lambda r: abs(r["seconds"] - statistics.median(seconds)))
-    return chosen | {"seconds_of_all": seconds, "again_s": again["seconds"]}
+    return chosen | {
+        "seconds_of_all": seconds, "again_s": again["seconds"], "again_peak_rss_gb": again["peak_rss_gb"],
+    }  # fmt: skip
 
 
 def paired(args: argparse.Namespace, what: str, case: str) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def memory_rows(cases: Cases) -> Iterator[Row]:
     if not done:
         return
     peaks = [f["peak_rss_gb"] for f in done.values()]
-    note = " (" + ", ".join(f"{points_of(size):.0e}: {f['peak_rss_gb']:.2f} GB" for size, f in done.items()) + ")"
+    note = " (" + ", ".join(f"{points_of(size):.0e}: {f['peak_rss_gb']:.2f} GB" for size, f in done.items())
+    note += f"; compiled code on disk: {', '.join(format(f['again_peak_rss_gb'], '.2f') for f in done.values())} GB)"
     if len(done) > 1:
         yield at_most("peak RSS of streamed fits grows by", 10, 100 * (max(peaks) / min(peaks) - 1), "%", note)
     worst = max((f["predicted_peak_gb"] / f["peak_rss_gb"] - 1 for f in done.values()), key=abs)

@@ -28,7 +28,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=lambda text: int(float(text)), help="only a fit of about so many points")
     parser.add_argument("--quick", action="store_true", help="cases up to 10^7 points")
-    parser.add_argument("--only", help="only these measurements, by name, separated by commas: passes,scalings,small")
+    parser.add_argument(
+        "--only", help="only these measurements, by name, separated by commas (passes,small); those in --json stay"
+    )
     parser.add_argument("--json", type=Path, help="write all raw numbers to this file")
     parser.add_argument("--data-dir", type=Path, default=Path("outputs/benchmark"), help="files that are used again")
     parser.add_argument("--repeat", type=int, default=5, help="turns of timings that are compared")
@@ -80,6 +82,8 @@ def describe(facts: dict[str, Any]) -> str:
 def main() -> int:
     args = parse()
     record: dict[str, Any] = {"machine": machine(), "repeat": args.repeat, "cases": {}}
+    if args.only and args.json and args.json.exists():
+        record["cases"] |= json.loads(args.json.read_text())["cases"]
     cases = plan(args, record["cases"])
     if args.only:
         wanted = args.only.split(",")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 
 from homodyne.models import Geometry, Model
 from homodyne.models.base import differences
+from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import View
 from homodyne.parameters import Parameter, pack
 
@@ -66,16 +68,19 @@ def rank(model: Model, view: View, points: np.ndarray) -> np.ndarray:
     valid = np.isfinite(y)
     weight = np.where(valid, 1.0, 0.0) / np.asarray(source.sigma)[angles, None]
     gap = model.geometry(0.0, source.q, source.gap, source.dt).gap
-    costs = [
-        np.asarray(
-            _costs(
-                model, jnp.asarray(_padded(points[b : b + _BATCH])), jnp.asarray(source.t), jnp.asarray(view.frames),
-                jnp.asarray(source.phi[angles]), source.q, gap, source.dt, i, j, jnp.where(valid, y, 0.0), weight,
-            )
-        )[: len(points) - b]
-        for b in range(0, len(points), _BATCH)
-    ]  # fmt: skip
-    flat = np.nan_to_num(np.concatenate(costs), nan=np.inf) if costs else np.zeros(0)
+    given = (
+        *(jnp.asarray(a) for a in (source.t, view.frames, source.phi[angles])), source.q, gap, source.dt,
+        *(jnp.asarray(a) for a in (i, j, np.where(valid, y, 0.0), weight)),
+    )  # fmt: skip
+
+    def cost(b: int) -> np.ndarray:
+        return np.asarray(_costs(model, jnp.asarray(_padded(points[b : b + _BATCH])), *given))[: len(points) - b]
+
+    first, *others = range(0, len(points), _BATCH)
+    # the first one compiles
+    with ThreadPoolExecutor(n_workers()) as pool:
+        costs = [cost(first), *pool.map(cost, others)]
+    flat = np.nan_to_num(np.concatenate(costs), nan=np.inf)
     return points[np.argsort(flat, kind="stable")]
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from homodyne.models import Model
 from homodyne.optimization.channels import Side, can_factor, orthogonalized
 from homodyne.optimization.moments import Moments, Panel, accumulate, to_parameters
-from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma, n_workers
+from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.plan import Plan, make_plan
+from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import View
 
 Job = tuple[int, int, int]  # angle, first row, rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from homodyne.optimization.channels import Side, frame_values, orthogonalized
 from homodyne.optimization.dense import dense_gram, tiles
 from homodyne.optimization.moments import to_parameters
 from homodyne.optimization.normal import PassSums, factors_from_moments, invertible
+from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import View
 
 # Rows of the dense Jacobian that exist at a time, over all angles: they stay in the processor's cache.
@@ -74,11 +74,6 @@ def full_batch_pass(
     start = np.array([parameter.start for parameter in model.parameters])
     gram(all_sides(model, start, view, padded), jnp.zeros((view.n_phi, 2)), identity, [(0, 0)])
     return evaluate
-
-
-def n_workers() -> int:
-    """Threads that sum: one a processor that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)))
 
 
 def all_sides(
