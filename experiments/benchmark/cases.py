@@ -99,7 +99,7 @@ def peer(args: argparse.Namespace) -> dict[str, Any]:
         target = Path(folder) / "peer.json"
         command = [sys.executable, str(HERE.parent / "peer_comparison" / "run.py"), "--cases", PEER_CASE]
         command += ["--peer-python", str(args.peer_python), "--peer-script", str(args.peer_script)]
-        run([*command, "--json", str(target)], args.timeout)
+        run([*command, "--json", str(target)], args.timeout, cache=Path(folder))
         record = json.loads(target.read_text())["cases"][PEER_CASE]
     for who, found in record["fits"].items():
         if "error" in found:
