@@ -137,6 +137,7 @@ def plan(args: argparse.Namespace, record: dict[str, Any]) -> dict[str, Case]:
     cases |= fits_of(args, sizes)
     cases |= {f"memory {size}": lambda size=size: memory(args, size, record) for size in sizes}
     cases |= {
+        "agreement": lambda: worker("agreement", data(args, PEER_CASE), timeout_s=args.timeout),
         "scalings": lambda: paired(args, "scalings", big),
         "precision": lambda: precision(args, big),
         "small": lambda: small(args),

@@ -141,6 +141,13 @@ def peer_rows(found: dict[str, Any]) -> Iterator[Row]:
     yield at_most(f"{title}: same optimum, chi2 differs by", 1, apart, "", f" of {chi2['ours']:.0f}")
 
 
+def agreement_rows(found: dict[str, Any]) -> Iterator[Row]:
+    """One objective at every size."""
+    note = f" (at the truth {found['apart'][0]:.1e}, 30 % off {found['apart'][1]:.1e})"
+    title = f"Gauss-Newton step, streamed against full batch, {_size(PEER_CASE)}"
+    yield at_most(title, 1e-10, max(found["apart"]), "relative", note)
+
+
 def limited_rows(found: dict[str, Any]) -> Iterator[Row]:
     """A fit under a limit of the process."""
     title = f"{found['points']:.3g} points in {found['limit_gb']:g} GB of address space"
@@ -172,7 +179,7 @@ def passes_rows(cases: Cases) -> Iterator[Row]:
 
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "passes": pass_rows, "precision": precision_rows, "scalings": scaling_rows, "small": small_rows,
-    "peer": peer_rows, "limited": limited_rows,
+    "agreement": agreement_rows, "peer": peer_rows, "limited": limited_rows,
 }  # fmt: skip
 
 

@@ -36,9 +36,15 @@ def setting(dataset: homodyne.Dataset) -> tuple[Model, np.ndarray, np.ndarray, i
 
 def full_pass(dataset: homodyne.Dataset, precision: str = "float64") -> Callable[[], Any]:
     """One pass as the streaming strategy takes it; returns the sums."""
-    model, theta, reference, block = setting(dataset)
-    evaluate = streamed_pass(model, all_frames(dataset), 1, block, precision=precision)
+    _, theta, reference, _ = setting(dataset)
+    evaluate = full_pass_at(dataset, precision)
     return lambda: evaluate(theta, reference)
+
+
+def full_pass_at(dataset: homodyne.Dataset, precision: str = "float64") -> Callable[[np.ndarray, np.ndarray], Any]:
+    """The same at any parameters and reference scaling."""
+    model, _, _, block = setting(dataset)
+    return streamed_pass(model, all_frames(dataset), 1, block, precision=precision)
 
 
 def sums_only(dataset: homodyne.Dataset, precision: str) -> Callable[[], Any]:
@@ -64,6 +70,26 @@ class _Repeated:
 
     def read_sigma(self, k: int, rows: slice, cols: slice) -> None:
         return None
+
+
+def agreement(dataset: homodyne.Dataset) -> dict[str, Any]:
+    """Gauss-Newton step, streamed and full batch, at the truth and 30 % off: largest difference relative to the element."""
+    from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
+    from homodyne.optimization.normal import linearize
+    from homodyne.optimization.scaling import make_scaling
+
+    model, truth, reference, _ = setting(dataset)
+    runs = (full_batch_pass(model, all_frames(dataset), 1), full_pass_at(dataset))
+    scaling, sigma = make_scaling("individual", np.asarray(dataset.phi)), np.asarray(dataset.sigma)
+    apart = []
+    for theta in (truth, 1.3 * truth):
+        steps = []
+        for run in runs:
+            at = linearize(run(theta, reference), scaling, sigma)
+            column = np.linalg.norm(at.jacobian, axis=0)
+            steps.append(np.linalg.lstsq(at.jacobian / column, at.residual, rcond=None)[0] / column)
+        apart.append(float(np.max(np.abs(steps[1] / steps[0] - 1))))
+    return {"points": dataset.n_points(), "apart": apart}
 
 
 def reading_floor(dataset: homodyne.Dataset) -> Callable[[], None]:

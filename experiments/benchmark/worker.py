@@ -3,6 +3,7 @@
 
 python worker.py fit FILE --start-factor 1.3
 python worker.py passes|precisions|scalings FILE --repeat 5
+python worker.py agreement FILE
 python worker.py small
 """
 
@@ -90,9 +91,18 @@ def paired_timings(args: argparse.Namespace) -> dict[str, Any]:
     return getattr(paired, args.what)(homodyne.Dataset.open(args.file), args.repeat)
 
 
+def agreement(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps of both strategies, see floors.py."""
+    import floors
+
+    import homodyne
+
+    return floors.agreement(homodyne.Dataset.open(args.file))
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["fit", "small", "passes", "precisions", "scalings"])
+    parser.add_argument("what", choices=["fit", "small", "agreement", "passes", "precisions", "scalings"])
     parser.add_argument("file", nargs="?")
     parser.add_argument("--start-factor", type=float, help="start at the truth times this; found from data without it")
     parser.add_argument("--scaling", default="individual")
@@ -114,7 +124,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     logging.basicConfig(level=logging.WARNING, format="  %(message)s")
     logging.getLogger("homodyne").setLevel(logging.INFO)
-    actions = {"fit": fit, "small": small}
+    actions = {"fit": fit, "small": small, "agreement": agreement}
     print(json.dumps(actions.get(args.what, paired_timings)(args)))
 
 
