@@ -1,6 +1,7 @@
 """Limits a batch system may set, each in its own way; predictions; the monitor."""
 
 import itertools
+import platform
 import resource
 import time
 
@@ -15,6 +16,7 @@ from homodyne.optimization.nlsq.memory import (
     detect_total_system_memory,
     estimate_peak_memory_gb,
     get_adaptive_memory_threshold,
+    release_free_memory,
 )
 
 PHYSICAL_GB = 64.0
@@ -147,3 +149,24 @@ def test_monitor_stops_when_the_fit_fails():
     n = len(monitor.gb)
     time.sleep(0.05)
     assert len(monitor.gb) == n
+
+
+def test_freed_memory_goes_back_to_the_system():
+    """The allocator keeps what was freed below a piece that is still in use, until it is asked."""
+    process = psutil.Process()
+    pieces = [bytearray(20_000) for _ in range(10_000)]
+    last = pieces[-1]
+    del pieces
+    before = process.memory_info().rss
+    release_free_memory()
+    expected = 100e6 if platform.libc_ver()[0] == "glibc" else 0.0
+    assert before - process.memory_info().rss >= expected
+    assert len(last) == 20_000
+
+
+def test_another_c_library_is_done_without(monkeypatch):
+    def cdll(name):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", cdll)
+    release_free_memory()
