@@ -164,7 +164,9 @@ def memory_rows(cases: Cases) -> Iterator[Row]:
     note = " (" + ", ".join(f"{points_of(size):.0e}: {f['peak_rss_gb']:.2f} GB" for size, f in done.items())
     note += f"; compiled code on disk: {', '.join(format(f['again_peak_rss_gb'], '.2f') for f in done.values())} GB)"
     if len(done) > 1:
-        yield at_most("peak RSS of streamed fits grows by", 10, 100 * (max(peaks) / min(peaks) - 1), "%", note)
+        yield at_most(
+            "peak RSS of streamed fits, 100 angles, grows by", 10, 100 * (max(peaks) / min(peaks) - 1), "%", note
+        )
     worst = max((f["predicted_peak_gb"] / f["peak_rss_gb"] - 1 for f in done.values()), key=abs)
     note = " (" + ", ".join(f"{f['predicted_peak_gb']:.2f} for {f['peak_rss_gb']:.2f} GB" for f in done.values()) + ")"
     yield at_most("predicted against measured peak, off by", 25, 100 * abs(worst), "%", note)
