@@ -11,7 +11,7 @@ import numpy as np
 
 from homodyne.models import Channel, Geometry, Model, Phase
 
-_BATCH_FRAMES = 30_000  # angles times frames whose channels are evaluated at a time: some MB
+BATCH_FRAMES = 30_000  # angles times frames whose channels are evaluated, and held while streaming, at a time: 3 MB
 
 
 class Frames(NamedTuple):
@@ -54,7 +54,7 @@ def frame_values(
         Side whose arrays have a leading axis of n_phi.
     """
     phi = np.asarray(geometry.phi)
-    size = max(1, min(len(phi), _BATCH_FRAMES // len(t)))
+    size = max(1, min(len(phi), BATCH_FRAMES // len(t)))
     index = np.concatenate([frames, np.full(n_padded - len(frames), frames[-1])])
     batches = []
     for first in range(0, len(phi), size):

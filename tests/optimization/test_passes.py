@@ -207,7 +207,7 @@ def test_channels_of_few_angles_at_a_time_give_the_same_sums(monkeypatch):
     reference = np.tile([0.3, 1.0], (5, 1))
     whole = streamed_pass(get_model("laminar_flow"), all_frames(source), 1, 10**6)(THETA, reference)
     monkeypatch.setattr(
-        hybrid_streaming, "_BATCH_FRAMES", 150
+        hybrid_streaming, "BATCH_FRAMES", 150
     )  # two angles, and three batches: the last one is half full
     parts = streamed_pass(get_model("laminar_flow"), all_frames(source), 1, 10**6)(THETA, reference)
     np.testing.assert_allclose(parts.factors, whole.factors, rtol=1e-9, atol=1e-12 * np.abs(whole.factors).max())

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from homodyne.models import Model
-from homodyne.optimization.channels import Side, can_factor, orthogonalized
+from homodyne.optimization.channels import BATCH_FRAMES, Side, can_factor, orthogonalized
 from homodyne.optimization.moments import Moments, Panel, accumulate, to_parameters
 from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma
 from homodyne.optimization.normal import PassSums, factors_from_moments
@@ -26,7 +26,6 @@ from homodyne.optimization.source import View
 Job = tuple[int, int, int]  # angle, first row, rows
 _AHEAD = 2  # panels that are read before they are needed
 _READ_ROWS = 512  # rows read in one go: fewer cost more calls, more cost more bytes below the diagonal
-_BATCH_FRAMES = 30_000  # angles times frames whose channels are held at a time, some 3 MB
 
 
 def streamed_pass(
@@ -102,7 +101,7 @@ class ChannelBatches:
 
     def __init__(self, model: Model, theta: np.ndarray, view: View, plan: Plan, precision: str) -> None:
         self._model, self._theta, self._view, self._plan, self._precision = model, theta, view, plan, precision
-        self._size = max(1, min(view.n_phi, _BATCH_FRAMES // plan.width))
+        self._size = max(1, min(view.n_phi, BATCH_FRAMES // plan.width))
         self._batch = -1
         self._held: tuple[Side, bool] | None = None
         self._upper: list[tuple[np.ndarray, ...]] = []
