@@ -25,7 +25,7 @@ from homodyne.optimization.source import View
 
 Job = tuple[int, int, int]  # angle, first row, rows
 _AHEAD = 2  # panels that are read before they are needed
-_READ_ROWS = 512  # rows read in one go: fewer cost more calls, more cost more bytes below the diagonal
+_READ_ROWS = 512  # rows read in one go: whole panels take the same time, and more memory while they are read
 
 
 def streamed_pass(

@@ -20,7 +20,8 @@ GB = 1024.0**3
 BASE_GB = 0.44
 # c2 in both triangles: 8 in single precision, 16 in double, and 16 more where sigma is given for every point.
 _BYTES_PER_POINT = 16
-# Rows of the dense Jacobian that exist at a time, over all angles, and their copies in the QR.
+# Rows of a chunk of the dense Jacobian (the same tile of every angle) at most, an upper limit to what all threads hold of it
+# at a time, and its temporaries.
 CHUNK_ROWS = 65_536
 _CHUNK_COPIES = 4
 # Where the kernel shows cgroups, and which of them this process belongs to.

@@ -14,12 +14,13 @@ from homodyne.models import Geometry, Model
 from homodyne.optimization.channels import Side, frame_values, orthogonalized
 from homodyne.optimization.dense import dense_gram, tiles
 from homodyne.optimization.moments import to_parameters
+from homodyne.optimization.nlsq.memory import CHUNK_ROWS
 from homodyne.optimization.normal import PassSums, factors_from_moments, invertible
 from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import View
 
-# Rows of the dense Jacobian that exist at a time, over all angles: they stay in the processor's cache.
-_CHUNK_ROWS = 65_536
+# Sides of a tile. The Jacobian of one tile exists at a time in every thread and stays in the processor's cache; tiles are also at
+# most a fifth of the frames, because larger ones evaluate too much below the diagonal.
 _SIZES = (16, 24, 32, 48, 64, 96, 128)
 # Groups of chunks that are reduced at the same time. Their number is fixed, so that the result does not depend on that of
 # the processors.
@@ -40,7 +41,7 @@ def full_batch_pass(
     Returns:
         ``evaluate(theta, reference) -> PassSums``.
     """
-    size = max(n for n in _SIZES if n == _SIZES[0] or (n * n * view.n_phi <= _CHUNK_ROWS and 5 * n <= view.n_frames))
+    size = max(n for n in _SIZES if n == _SIZES[0] or (n * n * view.n_phi <= CHUNK_ROWS and 5 * n <= view.n_frames))
     corners = tiles(view.n_frames, size)
     padded = int(corners.max()) + size
     c2, weights, counts = _load(view, padded, min_lag)
