@@ -99,6 +99,8 @@ class Model:
         kernel: ``kernel(*differences) -> s`` for scalars, one argument a channel (``Phase`` for phase channels).
         rates: curves worth showing, and the sign conditions of the model.
         needs_gap: the rotor-stator distance enters.
+        field: ``field(*differences) -> g1``, whose square the kernel is, needed where g1 changes its sign; by default the
+            positive root. Only simulation and errors use it: light with this g1 is what they draw.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Model:
     rates: tuple[Rate, ...] = ()
     needs_gap: bool = False
     convention: str = "physical"
+    field: Callable[..., jax.Array] | None = None
 
     def __post_init__(self) -> None:
         known = {p.name for p in self.parameters}
@@ -161,14 +164,31 @@ class Model:
         Raises:
             InputError: gap missing where the model needs it; a parameter missing or out of bounds.
         """
-        vector = (
-            pack(check_values(theta, self.parameters, "theta"), self.parameters)
-            if isinstance(theta, Mapping)
-            else theta
-        )
+        return self._pairs(False, theta, t, phi, q, gap, frames)
+
+    def g1(
+        self,
+        theta: Mapping[str, float] | np.ndarray,
+        t: np.ndarray,
+        phi: float,
+        q: float,
+        gap: float | None = None,
+        frames: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The field correlation g1(t1, t2), real and signed, on the frame grid; arguments as in ``g1_squared``."""
+        return self._pairs(True, theta, t, phi, q, gap, frames)
+
+    def _pairs(self, of_field: bool, theta, t, phi, q, gap, frames) -> np.ndarray:
+        if isinstance(theta, Mapping):
+            theta = pack(check_values(theta, self.parameters, "theta"), self.parameters)
         geometry = self.geometry(phi, q, gap, float(t[1] - t[0]))
-        wanted = np.arange(len(t)) if frames is None else frames
-        return np.asarray(_evaluate(self, jnp.asarray(vector), jnp.asarray(t), geometry, jnp.asarray(wanted)))
+        wanted = np.arange(len(t)) if frames is None else np.asarray(frames)
+        z = [c[wanted] for c in self.channel_curves(np.asarray(theta), t, geometry)]
+        return np.asarray(_evaluate(self, of_field, z, jnp.asarray(wanted)))
+
+    def channel_curves(self, theta: np.ndarray, t: np.ndarray, geometry: Geometry) -> list[np.ndarray]:
+        """z_c(t) of every channel, (n_t,) each."""
+        return [np.asarray(z) for z in _channels(self, jnp.asarray(theta), jnp.asarray(t), geometry)]
 
     def geometry(self, phi: float, q: float, gap: float | None, dt: float) -> Geometry:
         """Geometry of one angle, after checking that a gap is there if the model needs one."""
@@ -203,11 +223,22 @@ def _rates(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> 
 
 
 @partial(jax.jit, static_argnames=("model",))
-def _evaluate(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry, frames: jax.Array) -> jax.Array:
-    z = model.channel_values(theta, t, geometry)
+def _channels(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
+    return model.channel_values(theta, t, geometry)
 
-    def pair(i: jax.Array, j: jax.Array) -> jax.Array:
-        early, late = jnp.minimum(i, j), jnp.maximum(i, j)
-        return model.kernel(*differences(model, [c[early] for c in z], [c[late] for c in z]))
 
-    return jax.vmap(lambda i: jax.vmap(lambda j: pair(i, j))(frames))(frames)
+@partial(jax.jit, static_argnames=("model", "of_field"))
+def _evaluate(model: Model, of_field: bool, z: list[jax.Array], frames: jax.Array) -> jax.Array:
+    """The kernel, or the field whose square it is, for all pairs of frames."""
+
+    def value(*dz: jax.Array | Phase) -> jax.Array:
+        if not of_field:
+            return model.kernel(*dz)
+        return jnp.sqrt(model.kernel(*dz)) if model.field is None else model.field(*dz)
+
+    def pair(a: jax.Array, b: jax.Array) -> jax.Array:
+        early, late = jnp.where(frames[a] <= frames[b], a, b), jnp.where(frames[a] <= frames[b], b, a)
+        return value(*differences(model, [c[early] for c in z], [c[late] for c in z]))
+
+    places = jnp.arange(len(frames))
+    return jax.vmap(lambda a: jax.vmap(lambda b: pair(a, b))(places))(places)

@@ -41,6 +41,10 @@ def _kernel(decay: jax.Array, shear: Phase) -> jax.Array:
     return jnp.exp(-decay) * sinc(shear) ** 2
 
 
+def _field(decay: jax.Array, shear: Phase) -> jax.Array:
+    return jnp.exp(-0.5 * decay) * sinc(shear)
+
+
 def _kernel_homodyne2(decay: jax.Array, shear: Phase) -> jax.Array:
     return jnp.exp(-decay) * sinc(shear) ** 4
 
@@ -69,4 +73,5 @@ def laminar_flow(convention: str = "physical") -> Model:
         rates,
         needs_gap=True,
         convention=convention,
+        field=_field if physical else None,
     )
