@@ -150,3 +150,30 @@ def test_errors_name_the_remedy():
         Model(
             "own", (Parameter("a", "", 1, 0, 2, 1),), (Channel("x", ("b",), lambda theta, t, g: theta[0] * t),), jnp.exp
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "convention"), [("static", "physical"), ("laminar_flow", "physical"), ("laminar_flow", "homodyne-2")]
+)
+def test_g1_is_a_root_of_g1_squared(name, convention):
+    model = get_model(name, convention)
+    theta = STATIC if name == "static" else FLOW
+    frames = np.array([3, 0, 25])
+    for phi in (2.0, 40.0):
+        g1 = model.g1(theta, T, phi, Q, GAP)
+        np.testing.assert_allclose(g1**2, model.g1_squared(theta, T, phi, Q, GAP), atol=1e-15)
+        np.testing.assert_array_equal(np.diag(g1), 1.0)
+        np.testing.assert_array_equal(g1, g1.T)
+        np.testing.assert_allclose(model.g1(theta, T, phi, Q, GAP, frames), g1[np.ix_(frames, frames)], atol=1e-15)
+
+
+def test_g1_changes_its_sign_at_the_zeros_of_the_sinc():
+    """Constant rates: X = q gap gamma_dot lag / 2 along the flow, so that the sign is the sign of sin X."""
+    theta = {**FLOW, "alpha": 0.0, "beta": 0.0, "gamma_dot_offset": 0.0, "phi0": 0.0}
+    lag = T - T[0]
+    x = 0.5 * Q * GAP * theta["gamma_dot_0"] * lag
+    g1 = get_model("laminar_flow").g1(theta, T, 0.0, Q, GAP)[0]
+    decay = np.exp(-0.5 * Q**2 * (theta["D0"] + theta["D_offset"]) * lag)
+    np.testing.assert_allclose(g1[1:], decay[1:] * np.sin(x[1:]) / x[1:], atol=1e-12)
+    assert g1[(x > np.pi) & (x < 2 * np.pi)].max() < 0
+    assert g1[(x > 0) & (x < np.pi)].min() > 0
