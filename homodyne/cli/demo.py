@@ -18,8 +18,20 @@ DATA, TRUTH, RUN = FOLDER / "demo_results.hdf", FOLDER / "truth.json", FOLDER / 
 #: q [1/angstrom] of the two rings; the second is fitted, so that its bin labels follow those of the first.
 Q_RINGS = (0.0036, 0.0054)
 FITTED_RING = 1
-GAP_ANGSTROM, DT_S, N_FRAMES, NOISE = 2e6, 0.1, 300, 0.005
-PHI = np.linspace(-80.0, 80.0, 11)
+GAP_ANGSTROM, DT_S, N_FRAMES = 2e6, 0.1, 300
+#: Detector pixels in a sector of each ring, as many as its area holds, and photons per pixel and frame.
+PIXELS, COUNTS = (5300, 8000), 2.0
+PHI = np.linspace(-85.0, 85.0, 11)
+#: Relaxes many times within the 30 s, and one sector looks almost across the flow: what is fitted is well determined.
+THETA = {
+    "D0": 2e4,
+    "alpha": -0.8,
+    "D_offset": 6e3,
+    "gamma_dot_0": 5e-4,
+    "beta": -0.5,
+    "gamma_dot_offset": 1e-4,
+    "phi0": 4.0,
+}
 #: (ring, sector) cells without pixels, as behind a beamstop: the file's labels skip them, the angles must not shift.
 EMPTY_CELLS = ((0, 3), (0, 4), (FITTED_RING, 3))
 
@@ -27,7 +39,11 @@ EMPTY_CELLS = ((0, 3), (0, 4), (FITTED_RING, 3))
 def main() -> int:
     """Write the data, run the fit from the file, print the comparison; the exit code is that of ``homodyne.train``."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    print(f"Simulating {len(PHI) - 1} angles x {N_FRAMES} frames of a sheared, aging sample ...", flush=True)
+    print(
+        f"Simulating the speckle of a sheared, aging sample: {len(PHI) - 1} angles x {N_FRAMES} frames, "
+        f"{PIXELS[FITTED_RING]} pixels each (some ten seconds) ...",
+        flush=True,
+    )
     write_measurement()
     print(f"  {DATA} (APS-U layout, {DATA.stat().st_size / 2**20:.1f} MB; the truth beside it in {TRUTH.name})")
     command = [sys.executable, "-m", "homodyne.train", "+experiment=demo", f"hydra.run.dir={RUN}"]
@@ -44,33 +60,34 @@ def main() -> int:
 
 
 def write_measurement() -> None:
-    """Two q rings of simulated laminar flow in the APS-U layout, and the truth as JSON."""
+    """Two q rings of simulated speckle under laminar flow in the APS-U layout, and the truth as JSON."""
     from homodyne.data.formats.apsu import write_apsu
-    from homodyne.models import get_model
-    from homodyne.simulate import two_time
-    from homodyne.simulate.synthetic import THETA
+    from homodyne.simulate import speckle_dataset
 
     cells = [(i, k) for i in range(len(Q_RINGS)) for k in range(len(PHI)) if (i, k) not in EMPTY_CELLS]
-    t = DT_S * np.arange(N_FRAMES)
-    matrices, truth = [], {}
+    t, whole = DT_S * np.arange(N_FRAMES), slice(0, N_FRAMES)
+    sectors, truth = [], {}
     for ring, q in enumerate(Q_RINGS):
         phi = np.array([PHI[k] for i, k in cells if i == ring])
         contrast = 0.25 * (1.0 + 0.12 * np.sin(2.0 * np.deg2rad(phi) + 0.7))
-        offset = 1.0 + 0.004 * np.cos(np.deg2rad(phi))
-        matrices.append(
-            two_time(
-                get_model("laminar_flow"), THETA, phi=phi, t=t, q=q, gap=GAP_ANGSTROM,
-                contrast=contrast, offset=offset, noise=NOISE, seed=20 + ring,
-            )
+        data = speckle_dataset(
+            "laminar_flow", THETA, phi, t, q, GAP_ANGSTROM,
+            contrast=contrast, counts=COUNTS, pixels=PIXELS[ring], seed=20 + ring,
         )  # fmt: skip
+        sectors += [(data, k) for k in range(len(phi))]
         if ring == FITTED_RING:
-            truth = {"phi_deg": phi.tolist(), "contrast": contrast.tolist(), "offset": offset.tolist()}
+            truth = {"phi_deg": phi.tolist(), "contrast": contrast.tolist(), "offset": [1.0] * len(phi)}
+
+    def matrix(n: int) -> np.ndarray:
+        data, k = sectors[n]
+        return data.maps.read(k, whole, whole)
+
     write_apsu(
-        DATA, np.concatenate(matrices), q=np.array(Q_RINGS), phi=PHI, cells=cells, frame_time_s=DT_S,
-        attrs={"start_time": "simulated"},
-    )  # fmt: skip
-    settings = {"q": Q_RINGS[FITTED_RING], "gap_angstrom": GAP_ANGSTROM, "dt_s": DT_S, "noise": NOISE}
-    write_whole(TRUTH, json.dumps({"theta": THETA, **settings, **truth}, indent=2) + "\n")
+        DATA, matrix, q=np.array(Q_RINGS), phi=PHI, cells=cells, frame_time_s=DT_S, attrs={"start_time": "simulated"}
+    )
+    settings = {"q": Q_RINGS[FITTED_RING], "gap_angstrom": GAP_ANGSTROM, "dt_s": DT_S}
+    detector = {"pixels": PIXELS[FITTED_RING], "counts": COUNTS}
+    write_whole(TRUTH, json.dumps({"theta": THETA, **settings, **detector, **truth}, indent=2) + "\n")
 
 
 def report() -> list[str]:
