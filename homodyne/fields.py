@@ -38,7 +38,9 @@ def mode_weights(contrast: float) -> np.ndarray:
         InputError: contrast outside 0 < contrast <= 1.
     """
     if not 0 < contrast <= 1:
-        raise InputError("contrast", contrast, "must be above 0 and at most 1", "give the speckle contrast of one pixel")
+        raise InputError(
+            "contrast", contrast, "must be above 0 and at most 1", "give the speckle contrast of one pixel"
+        )
     m = math.ceil(1.0 / contrast - 1e-9)
     if m == 1:
         return np.ones(1)

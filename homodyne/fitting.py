@@ -29,7 +29,9 @@ def fit(
     start: Mapping[str, float] | None = None,
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, Sequence[float]] | None = None,
-    covariance: str = "iid",
+    covariance: str = "speckle",
+    counts: float | None = None,
+    pixels: float | None = None,
     min_lag: int = 1,
     options: NLSQOptions | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -45,7 +47,10 @@ def fit(
         start: starting values by name; what is missing is found from the data.
         fixed: values of parameters that are not fitted.
         bounds: (lower, upper) by name, in the parameter's unit, in place of the defaults.
-        covariance: ``iid``, the least-squares errors.
+        covariance: the errors that are given first: ``speckle``, from the noise that a speckle pattern with the fitted
+            g1 makes; ``jackknife``, leaving angles out one by one (five at least); ``iid``, the least-squares errors, too
+            small where pairs share frames. All that can be computed are in the result.
+        counts, pixels: photons per pixel and frame, and independent pixels per angle; estimated from the data by default.
         min_lag: smallest t2 - t1 in frames that is fitted.
         options: memory and convergence settings.
         checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
@@ -68,6 +73,8 @@ def fit(
         fixed=dict(fixed or {}),
         bounds=dict(bounds or {}),
         covariance=covariance,
+        counts=counts,
+        pixels=pixels,
         min_lag=min_lag,
         options=options or NLSQOptions(),
         checkpoint=checkpoint,

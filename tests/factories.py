@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.parameters import Parameter
-from homodyne.result import AngleMap, Decision, FitResult, Memory, Status
+from homodyne.result import AngleMap, Decision, FitResult, Memory, Status, Uncertainty
 
 PARAMETERS = (
     Parameter("D0", "angstrom^2 s^-1", 1e4, 1.0, 1e7, 1e4, "transport coefficient at 1 s"),
@@ -35,7 +35,6 @@ ERRORS = (41.0, 0.004, 18.0, 2.1e-5, 0.006, 1.3e-5, 0.05)
 def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replaced: Any) -> FitResult:
     """A laminar-flow fit with plausible numbers; any field of FitResult can be replaced by keyword."""
     names = [p.name for p in PARAMETERS]
-    stderr = dict(zip(names, ERRORS, strict=True))
     n_points = n_phi * 44_850
     edges = np.linspace(-6.0, 6.0, 122)
     centers = 0.5 * (edges[1:] + edges[:-1])
@@ -48,22 +47,16 @@ def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replace
         strategy="stratified_ls",
         parameters=PARAMETERS,
         theta={n: 1.003 * TRUTH[n] for n in names},
-        stderr=stderr,
-        covariance=xr.DataArray(
-            np.diag(np.square(ERRORS)),
-            dims=("parameter", "parameter_"),
-            coords={"parameter": names, "parameter_": names},
-        ),
-        covariance_method="iid",
+        uncertainties={m: make_uncertainty(m, f, n_phi) for m, f in (("speckle", 1.0), ("jackknife", 1.3), ("iid", 0.3))},
+        covariance_method="speckle",
+        undetermined=(),
         at_bound=dict.fromkeys(names, False),
         fixed={},
         start={p.name: p.start for p in PARAMETERS},
         start_source="estimated from the data",
         phi=phi,
         contrast=0.27 + 0.03 * np.sin(np.arange(n_phi)),
-        contrast_stderr=np.full(n_phi, 2e-4),
         offset=np.full(n_phi, 1.001),
-        offset_stderr=np.full(n_phi, 5e-5),
         n_points=n_points,
         n_parameters=len(names) + 2 * n_phi,
         chi2_reduced=1.0021,
@@ -73,6 +66,9 @@ def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replace
         condition=3.2e4,
         status=status,
         message=status.advice,
+        curve_table=make_curves(),
+        diagnostics=make_diagnostics(phi),
+        findings=("Speckle noise: contrast 0.27, 2 counts per pixel and frame",),
         history=make_history(n_points),
         memory=make_memory(),
         decision=Decision(
@@ -82,6 +78,50 @@ def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replace
         provenance={"dataset": {"path": "demo_results.hdf", "q": 0.0054, "n_t": 300}, "versions": {"numpy": "2.0"}},
     )
     return dataclasses.replace(result, **replaced)
+
+
+def make_uncertainty(method: str, factor: float, n_phi: int) -> Uncertainty:
+    """Independent errors, ``factor`` times ERRORS."""
+    root, null = np.diag(factor * np.array(ERRORS)), np.zeros((len(ERRORS), 0))
+    dof = n_phi - 1.0 if method == "jackknife" else np.inf
+    return Uncertainty(method, root, null, np.full(n_phi, factor * 2e-4), np.full(n_phi, factor * 5e-5), dof)
+
+
+def make_curves() -> xr.Dataset:
+    """Rates and integrals over 30 s with errors of a few percent."""
+    t = 0.1 * np.arange(300)
+    late = np.maximum(t, 0.05)
+    rates = {"J": 8e3 * late**-0.4 + 300.0, "gamma_dot": 2e-3 * late**-0.2 + 1e-4}
+    rates |= {"A": np.cumsum(rates["J"]) * 0.1, "G": np.cumsum(rates["gamma_dot"]) * 0.1}
+    units = {"J": "angstrom^2 s^-1", "gamma_dot": "s^-1", "A": "angstrom^2", "G": "1"}
+    columns = {}
+    for name, values in rates.items():
+        columns[name] = ("t", values, {"units": units[name]})
+        for suffix, part in (("", 0.05), ("_speckle", 0.05), ("_jackknife", 0.07), ("_iid", 0.015)):
+            columns[f"{name}_stderr{suffix}"] = ("t", part * values, {"units": units[name]})
+    return xr.Dataset(columns, coords={"t": ("t", t, {"units": "s"})})
+
+
+def make_diagnostics(phi: np.ndarray) -> xr.Dataset:
+    """Noise and residuals as a good fit leaves them."""
+    lag, age, n_phi = np.geomspace(0.1, 29.9, 20), np.linspace(0.5, 29.5, 24), len(phi)
+    names = [p.name for p in PARAMETERS]
+    rng = np.random.default_rng(3)
+    by_both = 1e-3 * rng.normal(size=(24, 20))
+    return xr.Dataset(
+        {
+            "counts": ("phi", np.full(n_phi, 2.0)),
+            "pixels": ("phi", np.full(n_phi, 3e3)),
+            "chi2_expected": ("phi", np.full(n_phi, 1.01)),
+            "chi2_sd": ("phi", np.full(n_phi, 0.02)),
+            "share": (("phi", "free_parameter"), np.full((n_phi, 7), 1.0 / n_phi)),
+            "influence": (("phi", "free_parameter"), rng.normal(size=(n_phi, 7)) * ERRORS),
+            "by_lag": ("lag", by_both.mean(0)),
+            "by_age": ("age", by_both.mean(1)),
+            "by_lag_and_age": (("age", "lag"), by_both),
+        },
+        coords={"phi": phi, "free_parameter": names, "lag": lag, "age": age},
+    )
 
 
 def make_history(n_points: int = 448_500, n_subset: int = 9, n_full: int = 4) -> xr.Dataset:

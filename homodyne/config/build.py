@@ -71,7 +71,7 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
         "start": model["start"] or None,
         "fixed": model["fixed"] or None,
         "bounds": model["bounds"] or None,
-        "covariance": settings["optimization"]["covariance"],
+        **{name: settings["optimization"][name] for name in ("covariance", "counts", "pixels")},
         "min_lag": settings["dataset"]["min_lag"],
         "options": NLSQOptions(**nlsq),
         "checkpoint": outputs / "checkpoints" if settings["optimization"]["checkpoint"] else None,

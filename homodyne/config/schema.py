@@ -124,10 +124,13 @@ class NlsqConf:
 class OptimizationConf:
     """Which errors, whether a killed fit is resumed by the same command, and the least-squares solver.
 
+    ``counts`` (photons per pixel and frame) and ``pixels`` (independent ones per angle) are estimated where they are null.
     ``checkpoint`` keeps finished passes in ``outputs/checkpoints`` of the working directory until the fit has a result.
     """
 
-    covariance: str = _choice("iid", "iid")
+    covariance: str = _choice("speckle", "speckle", "jackknife", "iid")
+    counts: float | None = _number(None, above=0.0)
+    pixels: float | None = _number(None, above=0.0)
     checkpoint: bool = False
     nlsq: NlsqConf = field(default_factory=NlsqConf)
 

@@ -78,7 +78,8 @@ class Channel:
 class Rate:
     """A physical rate for reports, for example J(t) [angstrom^2/s]; ``values`` as in ``Channel``.
 
-    ``positive`` marks a rate that must not change its sign: trial points where it does are rejected.
+    ``positive`` marks a rate that must not change its sign: trial points where it does are rejected. ``integral`` and
+    ``integral_unit`` name its time integral, where that is worth showing.
     """
 
     name: str
@@ -86,6 +87,8 @@ class Rate:
     parameters: tuple[str, ...]
     values: Callable[[jax.Array, jax.Array, Geometry], jax.Array]
     positive: bool = False
+    integral: str = ""
+    integral_unit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +146,11 @@ class Model:
         """Every rate on the frame grid by name, for example J [angstrom^2/s] and gamma_dot [1/s]."""
         values = _rates(self, jnp.asarray(theta), jnp.asarray(t), geometry)
         return {r.name: np.asarray(v) for r, v in zip(self.rates, values, strict=True)}
+
+    def rate_jacobians(self, theta: np.ndarray, t: np.ndarray, geometry: Geometry) -> dict[str, np.ndarray]:
+        """Derivatives of every rate with respect to theta, (p, n_t) each."""
+        values = _rate_jacobians(self, jnp.asarray(theta), jnp.asarray(t), geometry)
+        return {r.name: np.asarray(v).T for r, v in zip(self.rates, values, strict=True)}
 
     def g1_squared(
         self,
@@ -220,6 +228,11 @@ def _feasible(model: Model, points: jax.Array, t: jax.Array, geometry: Geometry)
 @partial(jax.jit, static_argnames=("model",))
 def _rates(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
     return model.rate_values(theta, t, geometry)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _rate_jacobians(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> list[jax.Array]:
+    return jax.jacfwd(lambda x: model.rate_values(x, t, geometry))(theta)
 
 
 @partial(jax.jit, static_argnames=("model",))

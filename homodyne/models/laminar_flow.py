@@ -63,7 +63,7 @@ def laminar_flow(convention: str = "physical") -> Model:
         raise InputError("model.convention", convention, "is unknown", f"choose one of {', '.join(CONVENTIONS)}")
     physical = convention == "physical"
     shear = Channel("shear", (*_RATE_NAMES, "phi0"), shear_phase if physical else _shear_phase_homodyne2, phase=True)
-    rates = (TRANSPORT_RATE, Rate("gamma_dot", "s^-1", _RATE_NAMES, shear_rate))
+    rates = (TRANSPORT_RATE, Rate("gamma_dot", "s^-1", _RATE_NAMES, shear_rate, integral="G", integral_unit="1"))
     kernel = _kernel if physical else _kernel_homodyne2
     return Model(
         "laminar_flow",

@@ -27,7 +27,7 @@ def decay_exponent(theta: jax.Array, t: jax.Array, geometry: Geometry) -> jax.Ar
     return geometry.q**2 * cumulative_trapezoid(transport(theta, t, geometry), geometry.dt)
 
 
-TRANSPORT_RATE = Rate("J", "angstrom^2 s^-1", _NAMES, transport, positive=True)
+TRANSPORT_RATE = Rate("J", "angstrom^2 s^-1", _NAMES, transport, True, "A", "angstrom^2")
 DECAY_CHANNEL = Channel("decay", _NAMES, decay_exponent, exponential=True)
 
 

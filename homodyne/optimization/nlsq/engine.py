@@ -54,13 +54,17 @@ def solve(
     fixed: Mapping[str, float],
     bounds: Mapping[str, Sequence[float]],
     covariance: str,
+    counts: float | None,
+    pixels: float | None,
     min_lag: int,
     options: NLSQOptions,
     checkpoint: str | os.PathLike[str] | None,
 ) -> FitResult:
     """Run one fit; the arguments are those of ``homodyne.fit``."""
     began = time.perf_counter()
-    request = check_request(source, model, scaling, strategy, start, fixed, bounds, covariance, min_lag, options)
+    request = check_request(
+        source, model, scaling, strategy, start, fixed, bounds, covariance, counts, pixels, min_lag, options
+    )
     folder = None if checkpoint is None else require_writable(Path(checkpoint), "checkpoint")
     announce(request.decision)
     if options.precision != "float64" and request.decision.strategy == "stratified_ls":

@@ -12,7 +12,6 @@ import xarray as xr
 from scipy.special import chdtri
 
 from homodyne.checkout import commit
-from homodyne.optimization.covariance import Errors, iid_errors
 from homodyne.optimization.dense import residuals
 from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
 from homodyne.optimization.nlsq.request import Request
@@ -22,6 +21,7 @@ from homodyne.optimization.normal import linearize
 from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.source import View
 from homodyne.optimization.trust_region import Info, State
+from homodyne.optimization.uncertainty.assess import Assessment, Fitted, assess
 from homodyne.parameters import unpack
 from homodyne.result import HISTORY_VARIABLES, FitResult, Memory, Status
 
@@ -86,12 +86,17 @@ def build_result(outcome: Outcome) -> FitResult:
     moved = request.free & ~at_bound
     n_parameters = int(moved.sum()) + outcome.scaling.n_free
     chi2_reduced = 2 * at.cost / max(1, n_points - n_parameters)
-    errors = iid_errors(at, outcome.scaling, moved, chi2_reduced)
-    status = _status(state, errors)
+    residual, weight = subset_residuals(outcome)
+    found = assess(
+        Fitted(
+            request.source, request.model, parameters, state.theta, at, outcome.scaling, moved, chi2_reduced,
+            request.min_lag, request.covariance, request.counts, request.pixels,
+        ),
+        residual,
+        outcome.held.frames,
+    )  # fmt: skip
+    status = _status(state, found)
     names = [p.name for p in parameters]
-    stderr = np.sqrt(np.diag(errors.theta))
-    # beside a bound, or where a rate's sign stopped the fit, the quadratic picture behind an error does not hold
-    stderr[request.free if status is Status.BORDER else at_bound] = np.nan
     return FitResult(
         model=request.model.name,
         convention=request.model.convention,
@@ -99,48 +104,48 @@ def build_result(outcome: Outcome) -> FitResult:
         strategy=request.decision.strategy,
         parameters=parameters,
         theta=unpack(state.theta, parameters),
-        stderr=unpack(stderr, parameters),
-        covariance=xr.DataArray(
-            errors.theta, dims=("parameter", "parameter_"), coords={"parameter": names, "parameter_": names}
-        ),
-        covariance_method=request.covariance,
+        uncertainties=found.uncertainties,
+        covariance_method=found.method,
+        undetermined=found.undetermined,
         at_bound=dict(zip(names, at_bound.tolist(), strict=True)),
         fixed=request.fixed,
         start=outcome.start,
         start_source=outcome.start_source,
         phi=np.asarray(request.source.phi, dtype=float),
         contrast=at.scaling[:, 0],
-        contrast_stderr=np.sqrt(errors.scaling[:, 0]),
         offset=at.scaling[:, 1],
-        offset_stderr=np.sqrt(errors.scaling[:, 1]),
         n_points=n_points,
         n_parameters=n_parameters,
         chi2_reduced=chi2_reduced,
         chi2_per_angle=at.chi2 / np.maximum(at.counts, 1),
         sigma=np.asarray(request.source.sigma, dtype=float),
         sigma_source=str(getattr(request.source, "sigma_source", "given")),
-        condition=errors.condition,
+        condition=found.condition,
         status=status,
-        message=_message(status, errors, names),
+        message=_message(status, found),
+        curve_table=found.curves,
+        diagnostics=found.diagnostics,
         history=outcome.history.to_dataset(),
         memory=_memory(outcome),
         decision=request.decision,
-        residual_histogram=residual_histogram(outcome),
-        warnings=tuple(_warnings(outcome, chi2_reduced, at_bound)),
+        residual_histogram=residual_histogram(residual, weight),
+        findings=found.findings,
+        warnings=(*_warnings(outcome, chi2_reduced, at_bound, found.method), *found.warnings),
         provenance=_provenance(request),
     )
 
 
-def _status(state: State, errors: Errors) -> Status:
-    # a loop that wanders along an open direction may find no way down any more, too
-    if state.status in (Status.CONVERGED, Status.STALLED) and errors.undetermined:
+def _status(state: State, found: Assessment) -> Status:
+    # a loop that wanders along an open direction may find no way down any more, or no end
+    wandering = (Status.CONVERGED, Status.STALLED, Status.MAX_PASSES)
+    if state.status in wandering and found.undetermined:
         return Status.NOT_IDENTIFIABLE
     assert state.status is not None
     return state.status
 
 
-def _message(status: Status, errors: Errors, names: list[str]) -> str:
-    open_ones = ", ".join(names[i] for i in errors.undetermined)
+def _message(status: Status, found: Assessment) -> str:
+    open_ones = ", ".join(found.undetermined)
     return status.advice + (f" Undetermined: {open_ones}." if open_ones else "")
 
 
@@ -158,7 +163,7 @@ def _memory(outcome: Outcome) -> Memory:
     )
 
 
-def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> list[str]:
+def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray, method: str) -> list[str]:
     request, theta = outcome.request, outcome.state.theta
     texts = []
     for p, x, flag in zip(request.parameters, theta, at_bound, strict=True):
@@ -174,7 +179,7 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray) -> li
             when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
             texts.append(f"{name}(t) changes its sign near t = {when:g} s.")
     refuted = shared_scaling_refuted(outcome)
-    return texts + (refuted or _excess_noise(outcome, chi2_reduced))
+    return texts + (refuted or ([] if method == "speckle" else _excess_noise(outcome, chi2_reduced)))
 
 
 def _excess_noise(outcome: Outcome, chi2_reduced: float) -> list[str]:
@@ -216,18 +221,23 @@ def shared_scaling_refuted(outcome: Outcome) -> list[str]:
     ]
 
 
-def residual_histogram(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    """Histogram of (c2 - model) / sigma over the subset's pairs at the solution: (edges, counts)."""
+def subset_residuals(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals on the subset's frames at the solution, NaN where nothing was fitted, and 1 / sigma; (n_phi, m, m)."""
     request, state, held = outcome.request, outcome.state, outcome.held
     assert held.held is not None
     sides = all_sides(request.model, state.theta, held)
     r = np.asarray(residuals(request.model, sides, jnp.asarray(held.held), jnp.asarray(state.at.scaling)))
     if held.held_sigma is None:
-        weight = inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None, None]
+        weight = np.broadcast_to(inverse_sigma(np.asarray(request.source.sigma, dtype=float))[:, None, None], r.shape)
     else:
         weight = inverse_sigma(held.held_sigma)
     upper = np.triu(np.ones((held.n_frames, held.n_frames), dtype=bool), request.min_lag)
-    z = (r * weight)[upper & np.isfinite(held.held) & (weight > 0)]
+    return np.where(upper & np.isfinite(held.held) & (weight > 0), r, np.nan), weight
+
+
+def residual_histogram(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Histogram of (c2 - model) / sigma over the subset's pairs: (edges, counts)."""
+    z = (residual * weight)[np.isfinite(residual)]
     return _HISTOGRAM_EDGES, np.histogram(np.clip(z, -6, 6), _HISTOGRAM_EDGES)[0].astype(float)
 
 

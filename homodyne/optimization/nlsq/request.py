@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,10 +14,11 @@ from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.scaling import MODES, make_scaling
 from homodyne.optimization.source import BlockSource, all_frames
+from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES
 from homodyne.parameters import Parameter, check_values, unpack, with_bounds
 from homodyne.result import Decision
 
-COVARIANCES = ("iid",)
+COVARIANCES = ("speckle", "jackknife", "iid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Request:
     start: dict[str, float]
     fixed: dict[str, float]
     covariance: str
+    counts: float | None
+    pixels: float | None
     min_lag: int
     options: NLSQOptions
     n_points: int
@@ -60,6 +64,8 @@ def check_request(
     fixed: Mapping[str, float],
     bounds: Mapping[str, Sequence[float]],
     covariance: str,
+    counts: float | None,
+    pixels: float | None,
     min_lag: int,
     options: NLSQOptions,
 ) -> Request:
@@ -73,6 +79,14 @@ def check_request(
     checked_start = check_values(start, parameters, "start")
     if covariance not in COVARIANCES:
         raise InputError("covariance", covariance, "is unknown", f"choose one of {', '.join(COVARIANCES)}")
+    if covariance == "jackknife" and len(np.asarray(source.phi)) < LEAST_ANGLES:
+        raise InputError(
+            "covariance", covariance, f"needs at least {LEAST_ANGLES} angles, there are {len(np.asarray(source.phi))}",
+            "use covariance=speckle",
+        )  # fmt: skip
+    for name, value in (("counts", counts), ("pixels", pixels)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(name, value, "must be a positive number", "leave it out to estimate it from the data")
     if scaling not in MODES:
         raise InputError("scaling", scaling, "is unknown", f"choose one of {', '.join(MODES)}")
     if min_lag < 1:
@@ -100,6 +114,8 @@ def check_request(
         checked_start,
         checked_fixed,
         covariance,
+        counts,
+        pixels,
         min_lag,
         options,
         n_points,

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from homodyne.optimization.covariance import iid_errors
 from homodyne.optimization.normal import PassSums, linearize
 from homodyne.optimization.scaling import make_scaling
+from homodyne.optimization.uncertainty.design import make_design
+from homodyne.optimization.uncertainty.iid import iid_errors
 from tests.optimization.problems import problem
 from tests.reference import jacobian
 
@@ -33,7 +34,16 @@ def errors(rows, mode="individual", moved=ALL, chi2_reduced=1.3, order=1):
     factors = np.stack([np.linalg.qr(x, mode="r") for x in stacked])
     sums = PassSums(factors, np.array([float(len(x)) for x in stacked]), np.tile([0.3, 1.0], (N_PHI, 1)))
     at = linearize(sums, scaling, np.full(N_PHI, SIGMA))
-    return iid_errors(at, scaling, moved, chi2_reduced), at
+    design = make_design(at, scaling, moved)
+    return Found(iid_errors(design, chi2_reduced), design), at
+
+
+class Found:
+    """Covariance, variances of the scaling and what is left open, in one place."""
+
+    def __init__(self, found, design):
+        self.theta, self.scaling = found.covariance(design.undetermined), found.scaling
+        self.undetermined, self.condition = design.undetermined, design.theta.condition
 
 
 def joint(rows, mode, contrast, moved=ALL, chi2_reduced=1.3):

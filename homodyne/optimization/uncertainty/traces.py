@@ -1,0 +1,101 @@
+"""Intensity traces of single pixels, as the fitted model and the noise of an angle make them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from homodyne.fields import field_root, mode_weights, modes
+from homodyne.models import Model
+from homodyne.optimization.source import BlockSource
+
+# Up to this many frames every frame is a node of its own; above, neighbors that differ little share one.
+MAX_NODES = 1536
+
+
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """Frames that stand for themselves and their neighbors.
+
+    Attributes:
+        frames: middle frame of every group, (m,). sizes: frames in each, (m,).
+    """
+
+    frames: np.ndarray
+    sizes: np.ndarray
+
+    @property
+    def exact(self) -> bool:
+        """Every frame is a node."""
+        return bool(np.all(self.sizes == 1))
+
+
+def choose_nodes(model: Model, theta: np.ndarray, source: BlockSource) -> Nodes:
+    """Groups of frames over which every channel changes little, at most ``MAX_NODES``.
+
+    Half of them evenly in time, half evenly in the change of the channels of the angle where it is largest: fast
+    dynamics, at early times usually, keeps its frames.
+    """
+    n = len(source.t)
+    if n <= MAX_NODES:
+        return Nodes(np.arange(n), np.ones(n))
+    change = np.zeros(n)
+    for phi in source.phi:
+        geometry = model.geometry(float(phi), source.q, source.gap, source.dt)
+        for z in model.channel_curves(theta, source.t, geometry):
+            path = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
+            change = np.maximum(change, np.minimum(path, 1e3) / max(min(path[-1], 1e3), 1e-300))
+    measure = 0.5 * np.arange(n) / (n - 1) + 0.5 * change / max(change[-1], 1e-300)
+    edges = np.unique(np.searchsorted(measure, np.linspace(0, measure[-1], MAX_NODES + 1)[:-1]))
+    ends = np.append(edges[1:], n)
+    return Nodes((edges + ends - 1) // 2, (ends - edges).astype(float))
+
+
+def group_coherence(model: Model, theta: np.ndarray, source: BlockSource, phi: float, nodes: Nodes) -> np.ndarray:
+    """Variance of the mean intensity of every group relative to that of one frame, (m,): mean of s within the group.
+
+    For a decay exp(-y |t|/T) over a group of length T it is 2 (exp(-y) - 1 + y) / y**2; y from the group's ends.
+    """
+    if nodes.exact:
+        return np.ones(len(nodes.frames))
+    half = (nodes.sizes.astype(int) - 1) // 2
+    y = np.empty(len(half))
+    for m, (frame, h) in enumerate(zip(nodes.frames, half, strict=True)):
+        if h == 0:
+            y[m] = 0.0
+            continue
+        ends = np.array([frame - h, min(frame + h, len(source.t) - 1)])
+        y[m] = -np.log(max(model.g1_squared(theta, source.t, phi, source.q, source.gap, ends)[0, 1], 1e-30))
+    safe = np.where(y > 1e-3, y, 1.0)
+    return np.where(y > 1e-3, 2 * (np.exp(-safe) - 1 + safe) / safe**2, 1 - y / 3)
+
+
+def intensity_traces(
+    g1: np.ndarray,
+    contrast: float,
+    nu: np.ndarray,
+    coherence: np.ndarray,
+    n: int,
+    most_modes: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Fluctuations delta of the intensity of ``n`` pixels, (m, n).
+
+    A trace is the weighted sum of M modes, each its own where they are at most ``most_modes`` in all; otherwise they are
+    drawn from a pool of that many. Shot noise is +-sqrt(nu intensity): only its variance at a given intensity enters
+    second moments of products of different frames.
+
+    Args:
+        g1: (m, m) field correlation. nu: of every node, (m,). coherence: from ``group_coherence``, (m,).
+    """
+    weights = mode_weights(contrast)
+    size = max(n, min(n * len(weights), most_modes))
+    pool = modes(field_root(g1), size, rng, np.float32)
+    intensity = np.zeros((len(g1), n))
+    order = np.concatenate([rng.permutation(size) for _ in range(-(-n * len(weights) // size))])
+    for m, w in enumerate(weights):
+        intensity += w * pool[:, order[m * n : (m + 1) * n]]
+    intensity = np.maximum(1.0 + np.sqrt(coherence)[:, None] * (intensity - 1.0), 0.0)
+    sign = rng.integers(0, 2, intensity.shape, dtype=np.int8) * 2 - 1
+    return intensity - 1.0 + sign * np.sqrt(nu[:, None] * intensity)

@@ -1,0 +1,6 @@
+"""What a fit returns, saved and read as one NetCDF file."""
+
+from homodyne.result.fit_result import HISTORY_VARIABLES, FitResult
+from homodyne.result.records import AngleMap, Decision, Memory, Status, Uncertainty
+
+__all__ = ["HISTORY_VARIABLES", "AngleMap", "Decision", "FitResult", "Memory", "Status", "Uncertainty"]
