@@ -106,7 +106,7 @@ def own_model(file: Path, name: str) -> Model:
 def _call(target: str, arguments: Mapping[str, Any], group: str) -> Any:
     """Call a target of this package and nothing else.
 
-    The name alone is no proof: ``homodyne.result.os.system`` starts with the right prefix. The arguments are plain
+    The name alone is no proof: ``homodyne.result.fit_result.os.system`` starts with the right prefix. The arguments are plain
     values (``validate`` converted all containers), and errors of the target pass through as they are, which
     ``hydra.utils.instantiate`` would wrap.
     """

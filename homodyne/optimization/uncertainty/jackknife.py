@@ -50,11 +50,13 @@ def _columns(design: Design) -> np.ndarray:
     own = at.jacobian[:, design.free]
     if not np.all(owners == 1):
         own = np.concatenate([at.theta_jacobian[:, design.free], at.scaling_jacobian], axis=1)
-    return own.reshape(n_phi, -1, own.shape[1])
+    return own.reshape(n_phi, len(own) // n_phi, own.shape[1])
 
 
 def _solve(gram: np.ndarray, score: np.ndarray) -> np.ndarray:
     """gram^-1 score; NaN where gram is singular."""
+    if not len(score):
+        return score
     values, vectors = np.linalg.eigh(gram)
     if values[0] <= RANK_TOLERANCE**2 * values[-1]:
         return np.full(len(score), np.nan)
