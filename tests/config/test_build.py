@@ -56,7 +56,7 @@ def test_own_model_from_a_file(composed, tmp_path):
         build_model(validate(composed(PATH, "model.file=/none.py", "model.name=slow")))
 
 
-@pytest.mark.parametrize("target", ["homodyne.result.os.system", "homodyne.result.json.loads"])
+@pytest.mark.parametrize("target", ["homodyne.result.fit_result.os.system", "homodyne.result.storage.json.loads"])
 def test_a_target_that_only_passes_through_the_package_is_refused(composed, target):
     settings = validate(composed(PATH))
     settings["dataset"]["_target_"] = target

@@ -29,6 +29,7 @@ N_T, PHI = 60, np.array([-70.0, -30.0, 5.0, 40.0, 85.0])
 OPTIONS = NLSQOptions(subset_frames=24, xtol=1e-9)
 BEGINNING_READS = len(PHI) * 3 + 1  # three runs of frames for the warm-up, one point for the type of the data
 PASS_READS = len(PHI)  # one panel an angle
+ERROR_READS = 2 * len(PHI)  # after the last pass: the noise of every angle, and its masked points
 
 
 class Killed(Exception):
@@ -101,6 +102,22 @@ def n_passes(result):
     return int((result.history["stage"] == "full").sum())
 
 
+def reads_without(whole, n):
+    """Reads of a fit that takes ``n`` passes from the checkpoint."""
+    return BEGINNING_READS + (n_passes(whole) - n) * PASS_READS + ERROR_READS
+
+
+def test_what_is_read(arrays, whole):
+    """The numbers above, from a fit without a break."""
+    source = watched(arrays)
+    same_fit(fit(source, None), whole)
+    assert len(source.reads) == reads_without(whole, 0)
+    assert sorted(source.reads[-ERROR_READS:]) == sorted([0, 1, 2, 3, 4] * 2)
+    source = watched(arrays)
+    fit(source, None, covariance="iid")
+    assert len(source.reads) == reads_without(whole, 0) - ERROR_READS
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_a_killed_fit_goes_on_after_its_last_finished_pass(arrays, whole, tmp_path, caplog, n):
     caplog.set_level(logging.INFO, "homodyne")
@@ -109,7 +126,7 @@ def test_a_killed_fit_goes_on_after_its_last_finished_pass(arrays, whole, tmp_pa
     caplog.clear()
     result = fit(source, tmp_path)
     same_fit(result, whole)
-    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - (n - 1)) * PASS_READS
+    assert len(source.reads) == reads_without(whole, n - 1)
     full = result.history["stage"].values == "full"
     assert result.history["from_checkpoint"].values[full].tolist() == [1] * (n - 1) + [0] * (n_passes(whole) - n + 1)
     assert f"Checkpoint: {path}" in caplog.text
@@ -153,7 +170,7 @@ homodyne.fit(source, "static", strategy="hybrid_streaming", options=OPTIONS, che
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     source = watched(arrays)
     same_fit(fit(source, tmp_path), whole)
-    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - 2) * PASS_READS
+    assert len(source.reads) == reads_without(whole, 2)
 
 
 def test_ctrl_c_returns_a_result_and_keeps_the_file(arrays, whole, tmp_path, caplog):
@@ -175,7 +192,7 @@ def test_without_a_checkpoint_the_interruption_says_how_to_have_one(arrays, tmp_
 def test_settings_that_change_no_pass_use_the_same_file(arrays, tmp_path):
     killed(arrays, tmp_path, 3)
     options = dataclasses.replace(OPTIONS, max_passes=2, xtol=1e-8, memory_fraction=0.5)
-    result = fit(arrays, tmp_path, options=options)
+    result = fit(arrays, tmp_path, options=options, covariance="jackknife", counts=2.0, pixels=1e4)
     assert result.status is Status.MAX_PASSES
     assert result.history["from_checkpoint"].values.sum() == 2
     assert not list(tmp_path.iterdir())
@@ -234,7 +251,8 @@ def test_a_file_that_was_written_again_is_another_one(arrays, tmp_path):
     def name():
         dataset = Dataset.open(tmp_path / "x.nc")
         settings = {
-            "scaling": "auto", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid", "min_lag": 1,
+            "scaling": "auto", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid",
+            "counts": None, "pixels": None, "min_lag": 1,
         }  # fmt: skip
         request = check_request(dataset, get_model("static"), **settings, options=OPTIONS)
         return identity(request, subset(dataset, subset_size(request)))
@@ -282,7 +300,7 @@ def test_passes_at_other_parameters_are_dropped(arrays, whole, tmp_path, caplog)
     result = fit(source, tmp_path)
     same_fit(result, whole)
     assert result.history["from_checkpoint"].values.sum() == 1
-    assert len(source.reads) == BEGINNING_READS + (n_passes(whole) - 1) * PASS_READS
+    assert len(source.reads) == reads_without(whole, 1)
     assert "Checkpoint: pass 2 was taken at parameters that differ by up to 2" in caplog.text
     assert "passes from 2 to 3 are repeated" in caplog.text
 

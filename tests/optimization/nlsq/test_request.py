@@ -45,7 +45,7 @@ BAD = {
     "unknown bounds": ({"bounds": {"phi_0": (0, 1)}}, r"bounds\['phi_0'\].* did you mean 'phi0'\?"),
     "unknown scaling": ({"scaling": "per_angle"}, r"scaling='per_angle' is unknown; choose one of individual, auto"),
     "unknown strategy": ({"strategy": "fast"}, r"strategy='fast' is unknown; choose one of auto, stratified_ls"),
-    "unknown covariance": ({"covariance": "magic"}, r"covariance='magic' is unknown; choose one of iid"),
+    "unknown covariance": ({"covariance": "magic"}, r"covariance='magic' is unknown; choose one of speckle, jackknife, iid"),
     "unknown model": ({"model": "flow"}, r"model='flow' is unknown; choose one of static, laminar_flow"),
     "unknown convention": ({"convention": "old"}, r"model\.convention='old' is unknown"),
     "diagonal wanted": ({"min_lag": 0}, r"min_lag=0 must be at least 1: the diagonal is never fitted; set it to 1"),
@@ -96,8 +96,8 @@ def _held():
 
 def request(model="static", **replaced):
     parts = {
-        "scaling": "individual", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid", "min_lag": 1,
-        "options": NLSQOptions(),
+        "scaling": "individual", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid", "counts": None,
+        "pixels": None, "min_lag": 1, "options": NLSQOptions(),
     }  # fmt: skip
     return check_request(source(), get_model(model), **{**parts, **replaced})
 
