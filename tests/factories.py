@@ -47,7 +47,9 @@ def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replace
         strategy="stratified_ls",
         parameters=PARAMETERS,
         theta={n: 1.003 * TRUTH[n] for n in names},
-        uncertainties={m: make_uncertainty(m, f, n_phi) for m, f in (("speckle", 1.0), ("jackknife", 1.3), ("iid", 0.3))},
+        uncertainties={
+            m: make_uncertainty(m, f, n_phi) for m, f in (("speckle", 1.0), ("jackknife", 1.3), ("iid", 0.3))
+        },
         covariance_method="speckle",
         undetermined=(),
         at_bound=dict.fromkeys(names, False),

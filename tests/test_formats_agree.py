@@ -96,7 +96,7 @@ def test_every_file_gives_the_same_fit(tmp_path, expected, engine):
         assert result.theta[name] == pytest.approx(expected.theta[name], rel=1e-12)
         assert result.stderr_by("iid")[name] == pytest.approx(expected.stderr_by("iid")[name], rel=1e-9)
     # random numbers belong to the place of an angle in the file
-    alike = fit_of_arrays(tuple(int(np.flatnonzero(PHI == p)[0]) for p in result.phi))
+    alike = fit_of_arrays(tuple(int(np.flatnonzero(p == PHI)[0]) for p in result.phi))
     assert result.covariance_method == "speckle"
     for name in ("D0", "alpha"):
         assert result.stderr[name] == pytest.approx(alike.stderr[name], rel=1e-9)
