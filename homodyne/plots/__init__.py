@@ -8,17 +8,27 @@ from pathlib import Path
 
 from homodyne.files import require_writable
 from homodyne.plots.canvas import write_png
+from homodyne.plots.curves import curves_figure
+from homodyne.plots.diagnostics import diagnostics_figure
 from homodyne.plots.history import history_figure
 from homodyne.plots.maps import map_figures
 from homodyne.plots.memory import memory_figure
-from homodyne.plots.residuals import residual_figure
+from homodyne.plots.profile import profile_figure
 from homodyne.result import AngleMap, FitResult
 
-__all__ = ["history_figure", "map_figures", "memory_figure", "residual_figure", "save_figures"]
+__all__ = [
+    "curves_figure",
+    "diagnostics_figure",
+    "history_figure",
+    "map_figures",
+    "memory_figure",
+    "profile_figure",
+    "save_figures",
+]
 
 
 def save_figures(result: FitResult, maps: Sequence[AngleMap], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write c2_maps_01.png (02, ...), residuals.png, convergence.png and memory.png; return their paths.
+    """Write c2_maps_01.png (02, ...), curves.png, diagnostics.png, convergence.png and memory.png; return their paths.
 
     Args:
         maps: the angles to show, e.g. all of them; empty writes no c2 map.
@@ -30,7 +40,8 @@ def save_figures(result: FitResult, maps: Sequence[AngleMap], folder: str | os.P
     target = require_writable(Path(folder), "folder")
     chi2 = dict(zip(result.phi.tolist(), result.chi2_per_angle.tolist(), strict=True))
     figures = {f"c2_maps_{n:02d}.png": figure for n, figure in enumerate(map_figures(maps, chi2), start=1)}
-    figures["residuals.png"] = residual_figure(result)
+    figures["curves.png"] = curves_figure(result)
+    figures["diagnostics.png"] = diagnostics_figure(result)
     figures["convergence.png"] = history_figure(result)
     figures["memory.png"] = memory_figure(result)
     return [write_png(figure, target / name) for name, figure in figures.items()]

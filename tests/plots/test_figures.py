@@ -5,28 +5,22 @@ import dataclasses
 import matplotlib
 import matplotlib._pylab_helpers
 import matplotlib.image
-import matplotlib.text
 import numpy as np
 import pytest
 
 from homodyne.errors import InputError
-from homodyne.plots import history_figure, map_figures, memory_figure, residual_figure, save_figures
+from homodyne.plots import history_figure, map_figures, memory_figure, save_figures
 from homodyne.plots.history import FLOOR, excess_cost
 from homodyne.plots.maps import data_limits, residual, residual_reach
-from homodyne.plots.residuals import expected_counts, moments
 from homodyne.result import Status
 from tests.factories import make_fit_result, make_history, make_maps, make_memory
-
-
-def texts(figure):
-    """All text of a figure, axis labels and legends included."""
-    return "\n".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
+from tests.plots.reading import texts
 
 
 def test_save_figures_names_pages_and_leaves_no_partial_file(tmp_path):
     paths = save_figures(make_fit_result(7), make_maps(7, 20), tmp_path / "figures")
     assert [p.name for p in paths] == [
-        "c2_maps_01.png", "c2_maps_02.png", "residuals.png", "convergence.png", "memory.png",
+        "c2_maps_01.png", "c2_maps_02.png", "curves.png", "diagnostics.png", "convergence.png", "memory.png",
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "figures").iterdir()) == sorted(p.name for p in paths)
     for path in paths:
@@ -96,21 +90,6 @@ def test_map_axes_have_units_and_chi2():
     figure = map_figures(make_maps(2, 20), {-80.0: 1.234})[0]
     assert "t_2$ [s]" in texts(figure)
     assert "1.234" in texts(figure)
-
-
-def test_expected_counts_are_a_unit_gaussian():
-    edges = np.linspace(-6, 6, 122)
-    expected = expected_counts(edges, 1000.0)
-    assert expected.sum() == pytest.approx(1000.0, rel=1e-6)
-    assert moments(edges, expected) == pytest.approx((0.0, 1.0), abs=1e-3)
-    assert np.isnan(moments(edges, np.zeros(121))).all()
-
-
-def test_residual_figure_states_mean_spread_and_chi2():
-    words = texts(residual_figure(make_fit_result(5)))
-    assert "mean +0.000, s.d. 1.000" in words or "mean −0.000, s.d. 1.000" in words
-    assert "degree" in words
-    assert "1.0021" in words
 
 
 def test_excess_cost_compares_a_stage_with_itself():
