@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from homodyne.data import Dataset
     from homodyne.errors import InputError
-    from homodyne.fitting import fit
+    from homodyne.fitting import fit, profile
     from homodyne.models import Channel, Model, get_model
     from homodyne.optimization.nlsq.options import NLSQOptions
     from homodyne.parameters import Parameter
@@ -30,6 +30,7 @@ _HOMES = {
     "Status": "homodyne.result",
     "fit": "homodyne.fitting",
     "get_model": "homodyne.models",
+    "profile": "homodyne.fitting",
 }
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Status",
     "fit",
     "get_model",
+    "profile",
 ]
 
 

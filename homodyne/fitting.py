@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from homodyne.models import Model, get_model
 from homodyne.optimization.nlsq.engine import solve
 from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.profile import profile as fit_profile
 from homodyne.optimization.source import BlockSource
-from homodyne.result import AngleMap, FitResult
+from homodyne.result import AngleMap, FitResult, Profile
 
 log = logging.getLogger("homodyne")
 
@@ -64,7 +68,7 @@ def fit(
         InputError: bad input, naming field, value and remedy.
     """
     chosen = get_model(model, convention) if isinstance(model, str) else model
-    return solve(
+    result = solve(
         dataset,
         chosen,
         scaling=scaling,
@@ -79,6 +83,37 @@ def fit(
         options=options or NLSQOptions(),
         checkpoint=checkpoint,
     )
+    live = partial(_live_profile, dataset, chosen, options or NLSQOptions())
+    return dataclasses.replace(result, _profiler=live)
+
+
+def _live_profile(
+    dataset: BlockSource, model: Model, options: NLSQOptions, result: FitResult, name: str, **settings: Any
+) -> Profile:
+    return profile(dataset, result, name, model=model, options=options, **settings)
+
+
+def profile(
+    dataset: BlockSource,
+    result: FitResult,
+    name: str,
+    *,
+    model: Model | None = None,
+    levels: Sequence[float] = (0.6827, 0.95),
+    options: NLSQOptions | None = None,
+) -> Profile:
+    """Profile likelihood of one parameter with honest intervals: all others fitted again over all points, value by value.
+
+    Args:
+        dataset: the data of the fit. result: the fit. name: the parameter.
+        model: the model of the fit, needed only if it is not a built-in one.
+        levels: of the intervals. options: memory settings.
+
+    Raises:
+        InputError: an unknown, fixed or numerically undetermined parameter; a level outside (0, 1).
+    """
+    chosen = model or get_model(result.model, result.convention)
+    return fit_profile(dataset, chosen, result, name, levels=levels, options=options)
 
 
 def fit_maps(

@@ -94,6 +94,7 @@ def build_result(outcome: Outcome) -> FitResult:
         ),
         residual,
         outcome.held.frames,
+        lambda theta: subset_signal(outcome, theta),
     )  # fmt: skip
     status = _status(state, found)
     names = [p.name for p in parameters]
@@ -233,6 +234,17 @@ def subset_residuals(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
         weight = inverse_sigma(held.held_sigma)
     upper = np.triu(np.ones((held.n_frames, held.n_frames), dtype=bool), request.min_lag)
     return np.where(upper & np.isfinite(held.held) & (weight > 0), r, np.nan), weight
+
+
+def subset_signal(outcome: Outcome, theta: np.ndarray) -> np.ndarray | None:
+    """s on the subset's frames, (n_phi, m, m), at another theta; None outside the bounds or where a rate has the wrong sign."""
+    request, held = outcome.request, outcome.held
+    inside = all(p.lower <= x <= p.upper for p, x in zip(request.parameters, theta, strict=True))
+    if not (inside and request.is_feasible(theta)):
+        return None
+    sides = all_sides(request.model, theta, held)
+    nothing = jnp.zeros((held.n_phi, held.n_frames, held.n_frames))
+    return np.asarray(residuals(request.model, sides, nothing, jnp.tile(jnp.array([-1.0, 0.0]), (held.n_phi, 1))))
 
 
 def residual_histogram(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import xarray as xr
-from scipy.special import chdtri
 
 from homodyne.models import Model
 from homodyne.optimization.normal import Linearization
 from homodyne.optimization.scaling import Scaling
 from homodyne.optimization.source import BlockSource
+from homodyne.optimization.uncertainty.asymmetry import bent
 from homodyne.optimization.uncertainty.curves import rate_table
 from homodyne.optimization.uncertainty.design import Design, make_design
 from homodyne.optimization.uncertainty.errors import Errors
 from homodyne.optimization.uncertainty.identifiable import outside_bounds, sentences
 from homodyne.optimization.uncertainty.iid import iid_errors
-from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, jackknife
+from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, Jackknife, expected_variances, jackknife
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, estimate_noise
 from homodyne.optimization.uncertainty.residual_structure import binned, same_light
-from homodyne.optimization.uncertainty.scores import draw_scores
+from homodyne.optimization.uncertainty.scores import Scores, draw_scores
 from homodyne.optimization.uncertainty.speckle import SpeckleErrors, speckle_errors
 from homodyne.parameters import Parameter
 from homodyne.result import Uncertainty
 
-# Two-sided probability below which jackknife and speckle errors disagree.
-_DISAGREE = 1e-3
+# Standard deviations in the logarithm by which jackknife errors may differ from those that speckle noise makes.
+_DISAGREE = 4.0
 # Excess of chi2 over what the speckle noise makes, in standard deviations and as a ratio, that is called a misfit.
 _EXCESS_SD, _EXCESS = 4.0, 1.1
 
@@ -64,16 +64,19 @@ class Assessment:
     warnings: tuple[str, ...]
 
 
-def assess(fitted: Fitted, residual: np.ndarray, frames: np.ndarray) -> Assessment:
+def assess(
+    fitted: Fitted, residual: np.ndarray, frames: np.ndarray, signal: Callable[[np.ndarray], np.ndarray | None]
+) -> Assessment:
     """Errors, what they mean, and what the residuals say.
 
     Args:
         residual: (n_phi, m, m) on some frames (m,), NaN where there is no valid point.
+        signal: theta -> s on the same pairs, None where the model makes no sense.
     """
     design = make_design(fitted.at, fitted.scaling, fitted.moved)
     phi = np.asarray(fitted.source.phi, dtype=float)
     found: dict[str, Errors] = {}
-    noise, speckle = _speckle(fitted, design)
+    noise, scores, speckle = _speckle(fitted, design)
     if speckle is not None:
         found["speckle"] = speckle.errors
     left_out = jackknife(design) if len(phi) >= LEAST_ANGLES else None
@@ -84,6 +87,9 @@ def assess(fitted: Fitted, residual: np.ndarray, frames: np.ndarray) -> Assessme
     uncertainties = {name: _uncertainty(errors) for name, errors in found.items()}
     open_ones = tuple(sorted({*design.undetermined, *outside_bounds(uncertainties[method], fitted.parameters)}))
     curves = rate_table(fitted.model, fitted.theta, fitted.source, uncertainties, method)
+    stderr = np.sqrt((uncertainties[method].root ** 2).sum(1))
+    stderr[list(open_ones)] = np.inf
+    curved = bent(design, fitted.theta, stderr, signal, np.isfinite(residual), np.asarray(fitted.source.sigma))
     alike = same_light(residual, frames, phi)
     diagnostics = _diagnostics(fitted, design, noise, speckle, left_out, residual, frames)
     return Assessment(
@@ -93,19 +99,19 @@ def assess(fitted: Fitted, residual: np.ndarray, frames: np.ndarray) -> Assessme
         design.theta.condition,
         curves,
         diagnostics,
-        tuple(_findings(fitted, uncertainties[method], open_ones, curves, noise, speckle)),
-        tuple(_warnings(fitted, design, found, speckle, alike, method)),
+        tuple(_findings(fitted, stderr, open_ones, curved, curves, noise, speckle)),
+        tuple(_warnings(fitted, design, scores, speckle, left_out, alike, method)),
     )
 
 
-def _speckle(fitted: Fitted, design: Design) -> tuple[SpeckleNoise | None, SpeckleErrors | None]:
+def _speckle(fitted: Fitted, design: Design) -> tuple[SpeckleNoise | None, Scores | None, SpeckleErrors | None]:
     pairs = fitted.at.scaling
     if fitted.covariance != "speckle" or not np.any((pairs[:, 0] > 0) & (pairs[:, 1] > 0)):
-        return None, None
+        return None, None, None
     source, model, theta = fitted.source, fitted.model, fitted.theta
     noise = estimate_noise(source, model, theta, pairs, fitted.counts, fitted.pixels)
     scores = draw_scores(model, theta, source, noise, fitted.min_lag)
-    return noise, speckle_errors(design, scores, np.asarray(source.sigma, dtype=float))
+    return noise, scores, speckle_errors(design, scores, np.asarray(source.sigma, dtype=float))
 
 
 def _uncertainty(errors: Errors) -> Uncertainty:
@@ -115,17 +121,22 @@ def _uncertainty(errors: Errors) -> Uncertainty:
 
 def _findings(
     fitted: Fitted,
-    chosen: Uncertainty,
+    stderr: np.ndarray,
     open_ones: tuple[int, ...],
+    curved: tuple[int, ...],
     curves: xr.Dataset,
     noise: SpeckleNoise | None,
     speckle: SpeckleErrors | None,
 ) -> Iterator[str]:
     if noise is not None:
         yield noise.sentence()
-    stderr = np.sqrt((chosen.root**2).sum(1))
-    stderr[list(open_ones)] = np.inf
     yield from sentences(fitted.model, fitted.parameters, stderr, open_ones, curves)
+    if curved:
+        names = [fitted.parameters[i].name for i in curved]
+        yield (
+            f"{', '.join(names)}: the model is far from linear within two errors, and intervals are not symmetric: "
+            f"profile('{names[0]}') gives them"
+        )
     if speckle is not None:
         yield _goodness(fitted, speckle)
 
@@ -150,8 +161,9 @@ def _misfit(fitted: Fitted, speckle: SpeckleErrors) -> bool:
 def _warnings(
     fitted: Fitted,
     design: Design,
-    found: dict[str, Errors],
+    scores: Scores | None,
     speckle: SpeckleErrors | None,
+    left_out: Jackknife | None,
     alike: list[tuple[float, float, float]],
     method: str,
 ) -> Iterator[str]:
@@ -165,41 +177,34 @@ def _warnings(
             f"Angles {a:g} and {b:g} degree carry the same noise (correlation {correlation:.2f}): they are not independent "
             "evidence, and the errors count them twice. Leave one out (dataset.phi) or merge them (dataset.angle_merge)."
         )
-    if speckle is None:
+    if speckle is None or scores is None:
         return
     if _misfit(fitted, speckle):
         yield (
             "chi2 is larger than the noise of speckle explains: the model misses something, or there is noise of another "
             "kind. The errors do not contain it."
         )
-    if "jackknife" in found:
-        yield from _disagreement(fitted, design, found, speckle)
+    if left_out is not None:
+        yield from _disagreement(fitted, design, scores, left_out, speckle)
 
 
-def _disagreement(fitted: Fitted, design: Design, found: dict[str, Errors], speckle: SpeckleErrors) -> Iterator[str]:
-    """Parameters whose jackknife and speckle variances differ by more than the jackknife's own scatter.
-
-    With an effective number of angles K = 1 / sum shares**2 behind a parameter its jackknife variance scatters as
-    chi2 with K - 1 degrees of freedom, or one at least.
-    """
-    both = [np.sqrt((found[m].root[design.free] ** 2).sum(1)) for m in ("jackknife", "speckle")]
-    for i, (left_out, expected, share) in enumerate(zip(*both, speckle.shares.T, strict=True)):
-        if not (np.isfinite(left_out) and expected > 0):
+def _disagreement(
+    fitted: Fitted, design: Design, scores: Scores, left_out: Jackknife, speckle: SpeckleErrors
+) -> Iterator[str]:
+    """Parameters whose jackknife error is far from all that the noise of speckle makes it, in logarithms."""
+    expected = expected_variances(design, scores, np.asarray(fitted.source.sigma, dtype=float))
+    found = (left_out.errors.root[design.free] ** 2).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn, here = 0.5 * np.log(expected), 0.5 * np.log(found)
+    honest = np.sqrt((speckle.errors.root[design.free] ** 2).sum(1))
+    for i, x, y, error in zip(design.free, here, drawn.T, honest, strict=True):
+        if not (np.isfinite(x) and np.isfinite(y).all()) or abs(x - y.mean()) <= _DISAGREE * y.std():
             continue
-        dof = max(1.0, 1.0 / max((share**2).sum(), 1e-12) - 1.0)
-        ratio = left_out / expected
-        # below: only when far too large are speckle errors of concern, above: when too small
-        if ratio**2 * dof > chdtri(dof, _DISAGREE / 2) or ratio**2 * dof < chdtri(dof, 1 - _DISAGREE / 2):
-            name = fitted.parameters[design.free[i]].name
-            yield (
-                f"{name}: leaving out angles one by one gives an error of {left_out:.3g}, speckle noise {expected:.3g}: "
-                "more than chance. "
-                + (
-                    "Angles disagree with the model."
-                    if ratio > 1
-                    else "Are all angles independent, and is the count right?"
-                )
-            )
+        yield (
+            f"{fitted.parameters[i].name}: leaving out angles one by one gives an error of {np.exp(x):.3g}, the noise of "
+            f"speckle {error:.3g}, and would give {np.exp(y.mean()):.3g} that way: more than chance. "
+            + ("Angles disagree with the model." if x > y.mean() else "Angles agree too well: are they independent?")
+        )
 
 
 def _diagnostics(fitted, design, noise, speckle, left_out, residual, frames) -> xr.Dataset:

@@ -56,6 +56,8 @@ def sentences(
     loose = {*weak(model, parameters, stderr, curves), *undetermined}
     for rate in model.rates:
         members = [i for i in model.indices(rate) if i in loose]
+        if any(not parameters[i].unit for i in members):  # with its exponent open, no part of a rate stands for itself
+            members = [i for i in model.indices(rate) if stderr[i] > 0]
         if members:
             names = ", ".join(parameters[i].name for i in members)
             verb = "are not determined one by one" if len(members) > 1 else "is not determined by itself"

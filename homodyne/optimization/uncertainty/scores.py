@@ -39,7 +39,7 @@ from homodyne.optimization.uncertainty.traces import Nodes, choose_nodes, group_
 # these: a variance from T traces is good to sqrt((kurtosis - 1) / T), and forms of slow speckle have kurtoses of 10.
 _FORMS, _MODES, _LEAST, _MOST = 1e10, 4e10, 256, 1024
 # Multiplications for the traces whose products with one another give the scatter of the sum of squares, of one angle.
-_PAIRS, _LEAST_PAIRED, _MOST_PAIRED = 1e8, 64, 512
+_PAIRS, _LEAST_PAIRED, _MOST_PAIRED = 1e8, 64, 192
 # Files are read by one thread at a time.
 _READING = threading.Lock()
 

@@ -12,6 +12,8 @@ from homodyne.optimization.source import BlockSource
 
 # Up to this many frames every frame is a node of its own; above, neighbors that differ little share one.
 MAX_NODES = 1536
+# Modes in the pool, a trace.
+_POOL = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,20 +84,24 @@ def intensity_traces(
 ) -> np.ndarray:
     """Fluctuations delta of the intensity of ``n`` pixels, (m, n).
 
-    A trace is the weighted sum of M modes, each its own where they are at most ``most_modes`` in all; otherwise they are
-    drawn from a pool of that many. Shot noise is +-sqrt(nu intensity): only its variance at a given intensity enters
+    A trace is the weighted sum of M modes, drawn from a pool of 3 n, or ``most_modes`` where that is less: with so many
+    the scatter of the pool is no larger than that of n traces. Shot noise is +-sqrt(nu intensity): only its variance at a given intensity enters
     second moments of products of different frames.
 
     Args:
         g1: (m, m) field correlation. nu: of every node, (m,). coherence: from ``group_coherence``, (m,).
     """
     weights = mode_weights(contrast)
-    size = max(n, min(n * len(weights), most_modes))
+    size = max(n, min(n * min(len(weights), _POOL), most_modes))
     pool = modes(field_root(g1), size, rng, np.float32)
-    intensity = np.zeros((len(g1), n))
-    order = np.concatenate([rng.permutation(size) for _ in range(-(-n * len(weights) // size))])
-    for m, w in enumerate(weights):
-        intensity += w * pool[:, order[m * n : (m + 1) * n]]
+    intensity = np.zeros((len(g1), n), dtype=np.float32)
+    # every mode is a run of n columns, around the end of the pool; different starts: the modes of a trace differ
+    starts = rng.choice(size, len(weights), replace=len(weights) > size)
+    for w, start in zip(weights, starts.tolist(), strict=True):
+        ahead = min(n, size - start)
+        intensity[:, :ahead] += np.float32(w) * pool[:, start : start + ahead]
+        intensity[:, ahead:] += np.float32(w) * pool[:, : n - ahead]
+    intensity = intensity.astype(np.float64)
     intensity = np.maximum(1.0 + np.sqrt(coherence)[:, None] * (intensity - 1.0), 0.0)
     sign = rng.integers(0, 2, intensity.shape, dtype=np.int8) * 2 - 1
     return intensity - 1.0 + sign * np.sqrt(nu[:, None] * intensity)

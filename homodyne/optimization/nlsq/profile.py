@@ -1,0 +1,187 @@
+"""Profile likelihood: the parameter held at one value after another, everything else fitted again over all points.
+
+The rise of chi2 is measured in honest units. Where noise is not independent, 2 (cost - least cost) / chi2_reduced is not
+chi2 distributed; divided by the ratio of honest to iid variance of the parameter it is, to first order (Rotnitzky and
+Jewell 1990), and it keeps the asymmetry of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from homodyne.errors import InputError
+from homodyne.models import Model
+from homodyne.optimization.nlsq.engine import evaluator, passes, problem
+from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.progress import Progress
+from homodyne.optimization.nlsq.request import Request, check_request
+from homodyne.optimization.scaling import make_scaling
+from homodyne.optimization.source import BlockSource, all_frames
+from homodyne.optimization.trust_region import Info, Tolerances, minimize
+from homodyne.parameters import pack
+from homodyne.result import FitResult
+from homodyne.result.intervals import quantile
+from homodyne.result.profile import Profile
+
+log = logging.getLogger("homodyne")
+
+# Steps of half a standard error at first; a step whose statistic grew less than expected is followed by a longer one.
+_FIRST, _LONGER, _MOST = 0.5, 2.0, 14
+_TOLERANCES = Tolerances(xtol=3e-2, max_passes=15)
+
+
+@dataclasses.dataclass
+class _Walk:
+    """The fits along one parameter; ``passes`` counts what they cost."""
+
+    request: Request
+    index: int
+    evaluate: Callable
+    slope: np.ndarray  # d theta / d theta_index along the valley
+    least: float
+    unit: float  # of 2 cost, for one squared honest standard error
+    passes: int = 0
+
+    def refit(self, theta: np.ndarray, value: float) -> tuple[np.ndarray, float]:
+        """Everything but the parameter fitted again from a guess along the valley; its theta and statistic."""
+        lower, upper = (np.array([getattr(p, side) for p in self.request.parameters]) for side in ("lower", "upper"))
+        along = np.clip(theta + self.slope * (value - theta[self.index]), lower, upper)
+        guesses = []
+        for guess in (along, theta.copy()):
+            guess[self.index] = value
+            if self.request.is_feasible(guess):
+                guesses.append(guess)
+        if not guesses:
+            return theta, np.inf
+        # a valley may bend: whichever of the two guesses lies deeper
+        if len(guesses) > 1:
+            self.passes += 2
+        guess = min(guesses, key=lambda x: self.evaluate(x).cost) if len(guesses) > 1 else guesses[0]
+        held = dataclasses.replace(problem(self.request, self.evaluate))
+        held.free[self.index] = False
+        state = minimize(held, guess, _TOLERANCES, self._count, damping=1e-4)
+        return state.theta, max(0.0, (2 * state.at.cost - self.least) / self.unit)
+
+    def _count(self, info: Info) -> None:
+        self.passes += 1
+
+
+def profile(
+    source: BlockSource,
+    model: Model,
+    result: FitResult,
+    name: str,
+    *,
+    levels: Sequence[float] = (0.6827, 0.95),
+    options: NLSQOptions | None = None,
+) -> Profile:
+    """Profile of one parameter of a finished fit, with honest intervals.
+
+    Args:
+        source: the data of the fit. model: its model. name: the parameter. levels: of the intervals.
+        options: memory settings, as for the fit.
+
+    Raises:
+        InputError: a parameter that is unknown, fixed, or numerically undetermined, or a level outside (0, 1).
+    """
+    index = _index(result, name)
+    request = _request(source, model, result, options or NLSQOptions())
+    best = pack(result.theta, result.parameters)
+    walk = _start(request, result, index, best)
+    error = float(np.sqrt((result.uncertainty.root[index] ** 2).sum()))
+    most = max(quantile(level) for level in levels) ** 2
+    sides = [_side(walk, best, error * sign, most) for sign in (-1.0, 1.0)]
+    values = np.concatenate([sides[0][0][::-1], [best[index]], sides[1][0]])
+    statistic = np.concatenate([sides[0][1][::-1], [0.0], sides[1][1]])
+    found = Profile(
+        name, result.parameters[index].unit, float(best[index]), values, statistic, (float(best[index]), error),
+        {level: _interval(values, statistic, float(best[index]), quantile(level) ** 2) for level in levels},
+        result.covariance_method, walk.passes,
+    )  # fmt: skip
+    log.info(
+        "Profile of %s: %s, %d passes", name,
+        "; ".join(f"{100 * level:.4g} %: {low:.4g} to {high:.4g}" for level, (low, high) in found.intervals.items()),
+        walk.passes,
+    )  # fmt: skip
+    return found
+
+
+def _index(result: FitResult, name: str) -> int:
+    names = [p.name for p in result.parameters]
+    if name not in names or name in result.fixed:
+        free = ", ".join(n for n in names if n not in result.fixed)
+        problem_text = "is fixed" if name in result.fixed else "is not a parameter"
+        raise InputError("name", name, problem_text, f"choose one of {free}")
+    index = names.index(name)
+    honest = float((result.uncertainty.root[index] ** 2).sum())
+    if not (np.isfinite(honest) and honest > 0):
+        raise InputError(
+            "name", name, "has no error to begin with: it is at a bound or has no influence on the data",
+            "widen its bounds, or fix it",
+        )  # fmt: skip
+    return index
+
+
+def _request(source: BlockSource, model: Model, result: FitResult, options: NLSQOptions) -> Request:
+    bounds = {p.name: (p.lower, p.upper) for p in result.parameters}
+    min_lag = int(result.provenance.get("min_lag", 1))
+    order = result.provenance.get("options", {}).get("fourier_order", options.fourier_order)
+    return check_request(
+        source, model, result.scaling, result.strategy, {}, result.fixed, bounds, "iid", None, None, min_lag,
+        dataclasses.replace(options, fourier_order=order),
+    )  # fmt: skip
+
+
+def _start(request: Request, result: FitResult, index: int, best: np.ndarray) -> _Walk:
+    """Everything ready, the least cost measured with the same sums as all others."""
+    pairs = np.stack([result.contrast, result.offset], axis=1)
+    mapping = make_scaling(request.scaling, np.asarray(request.source.phi), request.options.fourier_order, pairs)
+    run_pass = passes(request, all_frames(request.source), Progress(request.n_points, _TOLERANCES), "float64")
+    evaluate = evaluator(request, run_pass, mapping, pairs)
+    iid, honest = (result.uncertainties[m].root for m in ("iid", result.covariance_method))
+    variance = float(iid[index] @ iid[index])
+    slope = iid @ iid[index] / variance
+    ratio = float(honest[index] @ honest[index]) / variance
+    least = 2 * evaluate(best).cost
+    return _Walk(request, index, evaluate, slope, least, result.chi2_reduced * ratio, passes=1)
+
+
+def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values and statistics to one side, until the statistic passes ``most`` or the bound is reached."""
+    bound = getattr(walk.request.parameters[walk.index], "upper" if step > 0 else "lower")
+    values, statistics = [], []
+    theta, value, step = best, float(best[walk.index]), _FIRST * step
+    for _ in range(_MOST):
+        last = (value + step - bound) * np.sign(step) >= 0
+        value = bound if last else value + step
+        theta, statistic = walk.refit(theta, value)
+        values.append(value)
+        statistics.append(statistic)
+        if statistic > most or last:
+            break
+        grown = np.sqrt(statistic) - (np.sqrt(statistics[-2]) if len(statistics) > 1 else 0.0)
+        step *= _LONGER if grown < 0.7 * _FIRST else 1.0
+    return np.array(values), np.array(statistics)
+
+
+def _interval(values: np.ndarray, statistic: np.ndarray, best: float, limit: float) -> tuple[float, float]:
+    """Where the root of the statistic, linear between the fits, crosses that of ``limit`` on either side of the best."""
+    out = []
+    for sign in (-1, 1):
+        pick = values * sign >= best * sign
+        x, y = values[pick][::sign], np.sqrt(statistic[pick])[::sign]
+        above = np.flatnonzero(y > np.sqrt(limit))
+        if not above.size:
+            out.append(sign * np.inf)
+            continue
+        n = int(above[0])
+        if not np.isfinite(y[n]):  # beyond it the model makes no sense
+            out.append(float(x[n - 1]))
+            continue
+        part = (np.sqrt(limit) - y[n - 1]) / (y[n] - y[n - 1])
+        out.append(float(x[n - 1] + part * (x[n] - x[n - 1])))
+    return out[0], out[1]
