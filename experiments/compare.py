@@ -1,6 +1,7 @@
 """A table of recorded fits: ``python experiments/compare.py --experiment laminar_flow --tag model=laminar_flow``.
 
-Prints theta +- error, reduced chi-squared, status, time and peak memory of every run, and saves the table as CSV and
+Prints theta +- error and the method of the errors, reduced chi-squared and what the noise of speckle lets expect, status,
+time and peak memory of every run, and saves the table as CSV and
 Markdown.
 """
 
@@ -23,6 +24,7 @@ from homodyne.tracking.store import Store
 TAGS = ("model", "scaling", "strategy", "dataset", "status")
 NUMBERS = {
     "chi2": "chi2_reduced",
+    "expected": "chi2_expected",
     "points": "n_points",
     "passes": "passes",
     "time [s]": "seconds",
@@ -98,24 +100,24 @@ def table(runs: Sequence[Any]) -> list[Row]:
     for run in runs:
         metrics, tags = run.data.metrics, run.data.tags
         row = {"run": run.info.run_name or run.info.run_id, **{t: tags.get(t, "") for t in TAGS}}
-        row |= {name: _with_error(metrics, name) for name in names}
+        open_ones = run.data.params.get("undetermined", "").split(", ")
+        row |= {name: _with_error(metrics, name, open_ones) for name in names}
+        row["errors"] = run.data.params.get("covariance_method", "")
         row |= {title: _number(metrics.get(key, math.nan)) for title, key in NUMBERS.items()}
         rows.append(row)
     return rows
 
 
-def _with_error(metrics: dict[str, float], name: str) -> str:
+def _with_error(metrics: dict[str, float], name: str, undetermined: Sequence[str]) -> str:
+    """Value +- error; a record holds finite numbers only, so the reason for an error that is missing is asked for."""
     if f"theta.{name}" not in metrics:
         return ""
-    error = metrics.get(f"stderr.{name}")
-    mark = " (at bound)" if metrics.get(f"at_bound.{name}") else ""
+    value, error = f"{metrics[f'theta.{name}']:.6g}", metrics.get(f"stderr.{name}")
+    if metrics.get(f"at_bound.{name}"):
+        return f"{value} (at bound)"
     if error is None:
-        return f"{metrics[f'theta.{name}']:.6g} +- undetermined{mark}"
-    return (
-        f"{metrics[f'theta.{name}']:.6g} fixed"
-        if error == 0
-        else f"{metrics[f'theta.{name}']:.6g} +- {error:.2g}{mark}"
-    )
+        return f"{value} +- undetermined" if name in undetermined else f"{value} (no error)"
+    return f"{value} fixed" if error == 0 else f"{value} +- {error:.2g}"
 
 
 def _number(value: float) -> str:

@@ -10,12 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from homodyne.result import FitResult
 
 # Trackers truncate long values silently; whole ones are in the artifact config.yaml.
 LONGEST = 500
 SERIES_LENGTH = 1000
+# The description of a run, which MLflow shows in full.
+LONGEST_NOTE = 5000
+# Curves are smooth: this many frames, even in log t, hold them.
+CURVE_LENGTH = 100
 PASS_SERIES = ("cost", "chi2", "gradient_norm", "step_norm", "radius", "points", "seconds", "points_per_second")
 
 
@@ -60,12 +65,21 @@ def _text(value: Any) -> str:
 
 
 def metrics(result: FitResult) -> dict[str, float]:
-    """Numbers of one fit: ``theta.*``, ``stderr.*``, ``at_bound.*``, fit quality, size, memory, time."""
+    """Numbers of one fit: ``theta.*``, ``stderr.*`` by the chosen method and ``stderr_iid.*``, ``stderr_jackknife.*`` beside
+    it, ``at_bound.*``, fit quality, size, memory, time.
+    """
     # quality first: trackers list metrics in this order
-    out: dict[str, float] = {"chi2_reduced": result.chi2_reduced, "converged": float(result.converged)}
+    out: dict[str, float] = {
+        "chi2_reduced": result.chi2_reduced,
+        **_expected(result),
+        "converged": float(result.converged),
+    }
+    others = {m: result.stderr_by(m) for m in result.uncertainties if m != result.covariance_method}
     for name, value in result.theta.items():
         out[f"theta.{name}"] = value
         out[f"stderr.{name}"] = result.stderr[name]
+        if math.isfinite(result.stderr[name]):  # without an error by one method there is none by another
+            out |= {f"stderr_{method}.{name}": stderr[name] for method, stderr in others.items()}
         if result.at_bound[name]:  # zeros would fill the charts of every run
             out[f"at_bound.{name}"] = 1.0
     accepted = result.history["accepted"].values
@@ -74,6 +88,7 @@ def metrics(result: FitResult) -> dict[str, float]:
         "n_parameters": result.n_parameters,
         "n_phi": result.phi.size,
         "n_at_bound": sum(result.at_bound.values()),
+        "n_undetermined": len(result.undetermined),
         "n_warnings": len(result.warnings),
         "condition": result.condition,
         "passes": accepted.size,
@@ -88,6 +103,14 @@ def metrics(result: FitResult) -> dict[str, float]:
     return {name: float(value) for name, value in out.items()}
 
 
+def _expected(result: FitResult) -> dict[str, float]:
+    """chi2 per point that the noise of speckle makes, over all angles (they have as good as equally many pairs)."""
+    if "chi2_expected" not in result.diagnostics:
+        return {}
+    mean, sd = (result.diagnostics[n].values for n in ("chi2_expected", "chi2_sd"))
+    return {"chi2_expected": float(mean.mean()), "chi2_expected_sd": float(np.sqrt((sd**2).sum()) / sd.size)}
+
+
 def fit_seconds(result: FitResult) -> float:
     """Wall time of the fit: the memory monitor spans it; the passes alone where there was no monitor."""
     watched = result.memory.series_seconds
@@ -96,7 +119,7 @@ def fit_seconds(result: FitResult) -> float:
 
 
 def series(result: FitResult) -> list[Series]:
-    """Curves of one fit: ``pass.*`` by pass, ``memory.rss_gb`` over time, ``scaling.*`` by angle."""
+    """Curves of one fit: ``pass.*`` by pass, ``memory.rss_gb`` over time, ``angle.*`` by angle, ``curve.*`` by frame."""
     seconds = np.cumsum(result.history["seconds"].values.astype(float))
     steps = np.arange(seconds.size)
     out = [Series(f"pass.{n}", steps, result.history[n].values.astype(float), seconds) for n in PASS_SERIES]
@@ -112,7 +135,21 @@ def series(result: FitResult) -> list[Series]:
     return [
         *out,
         *(Series(f"angle.{n}", angles, np.asarray(v, float), np.zeros(angles.size)) for n, v in by_angle.items()),
+        *_curves(result.curve_table),
     ]
+
+
+def _curves(table: xr.Dataset) -> list[Series]:
+    """``curve.J``, ``curve.J_stderr`` and so on with the frame as step; ``curve.t_s`` is the time of the frame."""
+    n = table.sizes["t"]
+    keep = np.unique(np.geomspace(1, max(n, 1), min(n, CURVE_LENGTH)).astype(int)) - 1
+    every, t = table["t"].values, table["t"].values[keep]
+    dt = float(every[1] - every[0]) if n > 1 else 1.0  # tables begin with frames 0 and 1
+    frames = np.round((t - every[0]) / dt).astype(int)
+    rows = {"t_s": t}
+    for name in (str(v) for v in table.data_vars if f"{v}_stderr" in table):
+        rows |= {name: table[name].values[keep], f"{name}_stderr": table[f"{name}_stderr"].values[keep]}
+    return [Series(f"curve.{name}", frames, v.astype(float), np.zeros(len(keep))) for name, v in rows.items()]
 
 
 def _thinned(n: int) -> np.ndarray:
@@ -138,6 +175,7 @@ def parameters(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]
             "start_source": shorten(result.start_source),
             "sigma_source": result.sigma_source,
             "covariance_method": result.covariance_method,
+            "undetermined": shorten(", ".join(result.undetermined) or "none"),
         }
         | flatten(result.provenance, "provenance.")
     )
@@ -147,6 +185,11 @@ def commit(result: FitResult) -> str | None:
     """Git commit of the code that fitted, None where it is not known."""
     found = re.match(r"[0-9a-f]{40}", str(result.provenance.get("git_commit", "")))
     return found.group() if found else None
+
+
+def note(result: FitResult) -> str:
+    """What a person should read first: the warnings, then what the data determine."""
+    return "\n\n".join((*result.warnings, *result.findings))[:LONGEST_NOTE]
 
 
 def run_name(tags: Mapping[str, str], swept: Sequence[str]) -> str:

@@ -83,8 +83,8 @@ class MlflowTracker:
         tags["mlflow.source.name"] = "homodyne.train"
         if commit := flatten.commit(result):
             tags["mlflow.source.git.commit"] = commit
-        if result.warnings:
-            tags["mlflow.note.content"] = "\n\n".join(result.warnings)[:5000]
+        if text := flatten.note(result):
+            tags["mlflow.note.content"] = text
         name = self.run_name or flatten.run_name(tags, folder.swept())
         run_id = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=name).info.run_id
         finished = False

@@ -46,6 +46,9 @@ def test_everything_arrives(tracker, outputs, run_folder, caplog):
     assert run.info.status == "FINISHED"
     assert run.data.metrics["theta.D0"] == pytest.approx(result.theta["D0"], rel=1e-15)
     assert run.data.metrics["stderr.D0"] == result.stderr["D0"]
+    assert run.data.metrics["stderr_iid.D0"] == pytest.approx(result.stderr_by("iid")["D0"])
+    assert run.data.metrics["chi2_expected"] == pytest.approx(1.01)
+    assert run.data.tags["mlflow.note.content"] == result.findings[0]
     assert run.data.params["model.scaling"] == "individual"
     assert run.data.params["dataset.phi"] == "[0, [80, -80]]"
     assert run.data.params["decision.reason"] == result.decision.reason
@@ -66,13 +69,17 @@ def test_everything_arrives(tracker, outputs, run_folder, caplog):
     assert [m.step for m in cost] == list(range(13))
     assert [m.value for m in cost] == pytest.approx(result.history["cost"].values.tolist())
     assert len(client.get_metric_history(run.info.run_id, "memory.rss_gb")) == result.memory.series_gb.size
+    rate = {m.step: m.value for m in client.get_metric_history(run.info.run_id, "curve.J")}
+    assert rate[299] == pytest.approx(float(result.curve_table["J"][299]))
 
 
 def test_infinite_errors_are_noted_not_stored(tracker, outputs, run_folder):
-    stderr = {**make_fit_result().stderr, "alpha": float("inf")}
-    run = run_of_recorded(tracker, run_folder(outputs / "runs" / "b", stderr=stderr, status=Status.NOT_IDENTIFIABLE))
+    folder = run_folder(outputs / "runs" / "b", undetermined=("alpha",), status=Status.NOT_IDENTIFIABLE)
+    run = run_of_recorded(tracker, folder)
     assert "stderr.alpha" not in run.data.metrics
     assert run.data.tags["not_finite"] == "stderr.alpha"
+    assert run.data.params["undetermined"] == "alpha"
+    assert run.data.metrics["n_undetermined"] == 1.0
     assert run.data.tags["status"] == "not_identifiable"
     assert run.data.metrics["converged"] == 0.0
     assert run.info.status == "FINISHED"
@@ -131,18 +138,24 @@ def test_comparison_table(tracker, outputs, run_folder, tmp_path, capsys):
     ours = MlflowTracker(outputs, experiment_name="compared", run_name="first")
     ours.record(run_folder(outputs / "runs" / "c1", scaling="individual"))
     bound = {**make_fit_result().at_bound, "alpha": True}
-    ours.record(run_folder(outputs / "runs" / "c2", scaling="auto", at_bound=bound, status=Status.MAX_PASSES))
+    replaced = {"at_bound": bound, "undetermined": ("beta",), "status": Status.MAX_PASSES}
+    ours.record(run_folder(outputs / "runs" / "c2", scaling="auto", **replaced))
+    ours.record(run_folder(outputs / "runs" / "c3", scaling="constant", status=Status.BORDER))
     arguments = ["--uri", tracker.store.uri, "--out", str(tmp_path / "table")]
     assert compare.main([*arguments, "--experiment", "compared"]) == 0
     shown = capsys.readouterr().out
     assert "individual" in shown
     assert "max_passes" in shown
     lines = (tmp_path / "table.csv").read_text().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("run,model,scaling,strategy,dataset,status,D0,alpha")
     assert "8024 +- 41" in lines[1]
-    assert "-0.4012 +- 0.004 (at bound)" in lines[2]
-    assert (tmp_path / "table.md").read_text().count("\n") == 4
+    assert "phi0,errors,chi2,expected" in lines[0]
+    assert ",speckle,1.0021,1.01," in lines[1]
+    assert ",-0.4012 (at bound)," in lines[2]
+    assert ",-0.2006 +- undetermined," in lines[2]
+    assert ",8024 (no error)," in lines[3]
+    assert (tmp_path / "table.md").read_text().count("\n") == 5
     assert compare.main([*arguments, "--experiment", "compared", "--tag", "scaling=auto"]) == 0
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 2
     assert compare.main([*arguments, "--experiment", "nowhere"]) == 1
