@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("homodyne.train")
 
+#: What a standard error of each method stands on, as the log says it.
+ERRORS = {
+    "speckle": "from the noise of speckle, which neighboring pairs share",
+    "jackknife": "from the scatter between angles",
+    "iid": "as if all pairs were independent, which is too small: pairs share frames",
+}
+
 # On import, not in main: the worker processes of a parallel sweep import this module and compose for themselves.
 schema.register()
 
@@ -171,9 +178,11 @@ def _announce(settings: Settings, dataset: Dataset, scaling: str) -> None:
 
 def _tell(result: FitResult, run_dir: Path) -> None:
     """The outcome, as a person reads it."""
-    for line in result.table().splitlines():
+    for line in (*result.table().splitlines(), *_about_errors(result)):
         log.info("%s", line)
     log.info("Reduced chi-squared: %.4f from %d points", result.chi2_reduced, result.n_points)
+    for finding in result.findings:
+        log.info("%s", finding)
     if result.converged:
         log.info("Status: converged. %s", result.message)
     else:
@@ -182,12 +191,25 @@ def _tell(result: FitResult, run_dir: Path) -> None:
     log.info("Result: %s", run_dir / "result.nc")
 
 
+def _about_errors(result: FitResult) -> list[str]:
+    """Which errors the table shows: whoever copies a number from it may read nothing else."""
+    chosen = result.covariance_method
+    compared = [m for m in ("jackknife", "iid") if m in result.uncertainties and m != chosen]
+    return [
+        f"errors: {chosen}, one standard error {ERRORS[chosen]}",
+        *(f"        ({m}) for comparison: {ERRORS[m]}" for m in compared),
+    ]
+
+
 def _draw(dataset: Dataset, result: FitResult, model: Model, folder: Path) -> None:
     from homodyne.fitting import fit_maps
     from homodyne.plots import save_figures
+    from homodyne.plots.curves import rates_and_integrals
 
     paths = save_figures(result, fit_maps(dataset, result, model), folder)
     log.info("Figures: %d in %s", len(paths), folder)
+    rates = ", ".join(f"{rate}(t)" for rate, _ in rates_and_integrals(result.curve_table))
+    log.info("        curves.png: %s with errors; diagnostics.png: how well the model fits", rates)
 
 
 def _record(tracker: Tracker, run_dir: Path) -> Outcome:
