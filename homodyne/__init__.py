@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from homodyne.comparison import compare
     from homodyne.data import Dataset
     from homodyne.errors import InputError
     from homodyne.fitting import fit, profile
@@ -28,6 +29,7 @@ _HOMES = {
     "NLSQOptions": "homodyne.optimization.nlsq.options",
     "Parameter": "homodyne.parameters",
     "Status": "homodyne.result",
+    "compare": "homodyne.comparison",
     "fit": "homodyne.fitting",
     "get_model": "homodyne.models",
     "profile": "homodyne.fitting",
@@ -42,6 +44,7 @@ __all__ = [
     "NLSQOptions",
     "Parameter",
     "Status",
+    "compare",
     "fit",
     "get_model",
     "profile",

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,14 +82,20 @@ def fit(
         options=options or NLSQOptions(),
         checkpoint=checkpoint,
     )
-    live = partial(_live_profile, dataset, chosen, options or NLSQOptions())
-    return dataclasses.replace(result, _profiler=live)
+    return dataclasses.replace(result, live=Live(dataset, chosen, options or NLSQOptions()))
 
 
-def _live_profile(
-    dataset: BlockSource, model: Model, options: NLSQOptions, result: FitResult, name: str, **settings: Any
-) -> Profile:
-    return profile(dataset, result, name, model=model, options=options, **settings)
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """What a result needs to go on with: its data, model and settings."""
+
+    dataset: BlockSource
+    model: Model
+    options: NLSQOptions
+
+    def profile(self, result: FitResult, name: str, **settings: Any) -> Profile:
+        """See ``homodyne.profile``."""
+        return profile(self.dataset, result, name, model=self.model, **{"options": self.options, **settings})
 
 
 def profile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class FitResult:
     findings: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    _profiler: Callable[..., Any] | None = dataclasses.field(default=None, repr=False, compare=False)
+    live: Any = dataclasses.field(default=None, repr=False, compare=False)  # data and model, see homodyne.fitting.Live
 
     @property
     def converged(self) -> bool:
@@ -177,12 +177,12 @@ class FitResult:
         Raises:
             InputError: the result was read from a file; call ``homodyne.profile(dataset, result, name)`` then.
         """
-        if self._profiler is None:
+        if self.live is None:
             raise InputError(
                 "profile", name, "needs the data, and this result was read from a file",
                 "call homodyne.profile(dataset, result, name)",
             )  # fmt: skip
-        return self._profiler(self, name, **settings)
+        return self.live.profile(self, name, **settings)
 
     def table(self) -> str:
         """Parameters as text: name, unit, value, error, the iid error beside it, remark."""
