@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from homodyne.files import write_whole
+
+if TYPE_CHECKING:
+    from homodyne.result import FitResult
 
 FOLDER = Path("outputs/demo")
 DATA, TRUTH, RUN = FOLDER / "demo_results.hdf", FOLDER / "truth.json", FOLDER / "run"
@@ -96,33 +99,79 @@ def report() -> list[str]:
 
     result = FitResult.load(RUN / "result.nc")
     truth = json.loads(TRUTH.read_text())
-    return [*_table(result, truth), "", *_places(), "", *_next_steps()]
+    return [*_table(result, truth), "", *_summary(result), "", *_places(), "", *_next_steps()]
 
 
-def _table(result: Any, truth: dict[str, Any]) -> list[str]:
+def pulls(result: FitResult, truth: dict[str, Any]) -> dict[str, np.ndarray]:
+    """(fitted - true) / error of every parameter, contrast and offset; NaN where there is no error."""
+    found = {n: np.array([result.theta[n] - true]) / _known(result.stderr[n]) for n, true in truth["theta"].items()}
+    for name in ("contrast", "offset"):
+        off = getattr(result, name) - np.array(truth[name])
+        found[name] = off / _known(getattr(result, f"{name}_stderr"))
+    return found
+
+
+def _known(stderr: Any) -> np.ndarray:
+    stderr = np.asarray(stderr, dtype=float)
+    return np.where((stderr > 0) & np.isfinite(stderr), stderr, np.nan)
+
+
+def _table(result: FitResult, truth: dict[str, Any]) -> list[str]:
     lines = [f"{'parameter':<18}{'unit':<17}{'truth':>11}{'fitted':>14}   {'error':<10}{'pull':>6}"]
+    off = pulls(result, truth)
     for p in result.parameters:
-        true, fitted, error = truth["theta"][p.name], result.theta[p.name], result.stderr[p.name]
-        pull = f"{(fitted - true) / error:+.2f}" if error > 0 else "-"  # fixed, or at a bound
-        lines.append(f"{p.name:<18}{p.unit or '-':<17}{true:>11.6g}{fitted:>14.6g} ± {error:<10.2g}{pull:>6}")
-    for name, unit in (("contrast", "-"), ("offset", "-")):
-        pulls = (getattr(result, name) - truth[name]) / getattr(result, f"{name}_stderr")
-        worst = f"rms pull {np.sqrt(np.mean(pulls**2)):.2f}, largest {np.abs(pulls).max():.2f}"
-        lines.append(f"{name:<18}{unit:<17}{len(pulls):>11} angles   {worst}")
-    full = int((result.history["stage"] == "full").sum())  # the others went over a subset, to find the start
-    return [
-        *lines,
-        "",
-        f"{result.status.value}: reduced chi2 {result.chi2_reduced:.4f} over {result.n_points:,} pairs, "
-        f"{result.n_parameters} free parameters, {full} passes over them, {result.strategy}",
-        *(f"note: {warning}" for warning in result.warnings),
+        true, fitted, error, pull = truth["theta"][p.name], result.theta[p.name], result.stderr[p.name], off[p.name][0]
+        shown = f"{pull:+.2f}" if np.isfinite(pull) else "-"  # fixed, at a bound, or undetermined
+        lines.append(f"{p.name:<18}{p.unit or '-':<17}{true:>11.6g}{fitted:>14.6g} ± {error:<10.2g}{shown:>6}")
+    for name in ("contrast", "offset"):
+        worst = f"rms pull {np.sqrt(np.nanmean(off[name] ** 2)):.2f}, largest {np.nanmax(np.abs(off[name])):.2f}"
+        lines.append(f"{name:<18}{'-':<17}{len(off[name]):>11} angles   {worst}")
+    return lines
+
+
+def _summary(result: FitResult) -> list[str]:
+    """What the numbers of the table mean, and how the fit went."""
+    lines = [
+        "pull = (fitted - truth) / error: within -2 and 2 in 19 of 20 measurements, where errors are right.",
+        f"Errors here: {result.covariance_method}.{_too_small(result)}",
+        f"{result.status.value}: reduced chi2 {result.chi2_reduced:.3f}{_expectation(result)}",
     ]
+    full = int((result.history["stage"] == "full").sum())  # the others went over a subset, to find the start
+    lines.append(
+        f"  over {result.n_points:,} pairs with {result.n_parameters} free parameters, in {full} passes, {result.strategy}"
+    )
+    return [*lines, *(f"note: {warning}" for warning in result.warnings)]
+
+
+def _too_small(result: FitResult) -> str:
+    """By how much errors shrink when every pair is counted as evidence of its own."""
+    if result.covariance_method == "iid":
+        return ""
+    ratio = np.array([_known(e) for e in result.stderr.values()]) / [
+        _known(e) for e in result.stderr_by("iid").values()
+    ]
+    if not np.isfinite(ratio).any():
+        return ""
+    low, high = np.nanmin(ratio), np.nanmax(ratio)
+    return (
+        f" Counted as if pairs of frames were independent (iid) they would be {low:.0f} to {high:.0f} times smaller,\n"
+        "  and the truth would seem many errors away: pairs that share a frame share its noise."
+    )
+
+
+def _expectation(result: FitResult) -> str:
+    """chi2 per point of a perfect model, for sigma is estimated from differences, which lack what neighbors share."""
+    if "chi2_expected" not in result.diagnostics:
+        return ""
+    mean, sd = (result.diagnostics[n].values for n in ("chi2_expected", "chi2_sd"))
+    return f"; the noise of speckle alone makes {mean.mean():.3f} ± {np.sqrt((sd**2).sum()) / sd.size:.3f}"
 
 
 def _places() -> list[str]:
     figures = sorted(path.name for path in (RUN / "figures").glob("*.png"))
     return [
         f"Figures    {RUN}/figures: {', '.join(figures) if figures else 'none'}",
+        "           curves.png shows J(t) and gamma_dot(t) with their errors, diagnostics.png how well the model fits",
         f"Record     {RUN}: result.nc, config.yaml, fit.log; MLflow in outputs/mlflow.db (look with: make ui)",
     ]
 
