@@ -11,7 +11,7 @@ from homodyne.plots.canvas import write_png
 from homodyne.plots.curves import curves_figure
 from homodyne.plots.diagnostics import diagnostics_figure
 from homodyne.plots.history import history_figure
-from homodyne.plots.maps import map_figures
+from homodyne.plots.maps import chi2_texts, map_figures
 from homodyne.plots.memory import memory_figure
 from homodyne.plots.profile import profile_figure
 from homodyne.result import AngleMap, FitResult
@@ -38,8 +38,9 @@ def save_figures(result: FitResult, maps: Sequence[AngleMap], folder: str | os.P
         InputError: ``folder`` cannot be made or written.
     """
     target = require_writable(Path(folder), "folder")
-    chi2 = dict(zip(result.phi.tolist(), result.chi2_per_angle.tolist(), strict=True))
-    figures = {f"c2_maps_{n:02d}.png": figure for n, figure in enumerate(map_figures(maps, chi2), start=1)}
+    figures = {
+        f"c2_maps_{n:02d}.png": figure for n, figure in enumerate(map_figures(maps, chi2_texts(result)), start=1)
+    }
     figures["curves.png"] = curves_figure(result)
     figures["diagnostics.png"] = diagnostics_figure(result)
     figures["convergence.png"] = history_figure(result)

@@ -19,7 +19,7 @@ STAGE_COLORS = {"subset": "#b8860b", "full": DATA_COLOR}
 
 @styled
 def history_figure(result: FitResult) -> Figure:
-    """Upper: (cost - lowest cost of its stage) / lowest, by pass; lower: gradient and step in standard errors.
+    """Upper: (cost - lowest cost of its stage) / lowest, by pass; lower: gradient and step in iid standard errors.
 
     The stages sum over different points, so each is measured against its own lowest cost.
     """
@@ -108,7 +108,7 @@ def _gradient_panel(axis: Axes, passes: np.ndarray, history: xr.Dataset) -> None
     axis.set_xlim(0.5, len(passes) + 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("pass over the data")
-    axis.set_ylabel("largest component\n[standard errors]")
+    axis.set_ylabel("largest component\n[iid standard errors]")
     axis.legend(loc="upper right")
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from homodyne.plots.canvas import LIMIT_COLOR, new_figure, styled
-from homodyne.result import AngleMap
+from homodyne.result import AngleMap, FitResult
 
 MAX_ANGLES_PER_FIGURE = 6
 #: Percentiles of the off-diagonal data that bound the colors: noise outliers beyond three sigma are cut, the
@@ -23,22 +23,32 @@ MARKED_SHARE = 0.01
 
 @styled
 def map_figures(
-    maps: Sequence[AngleMap], chi2_per_angle: dict[float, float] | None = None, per_figure: int = MAX_ANGLES_PER_FIGURE
+    maps: Sequence[AngleMap], quality: dict[float, str] | None = None, per_figure: int = MAX_ANGLES_PER_FIGURE
 ) -> list[Figure]:
     """Figures with one column an angle and the rows data, model, residual / sigma.
 
-    Data and model share one color range, taken over all angles so that columns and pages compare; the residual has
+    ``quality`` is a line below each angle's title, see ``chi2_texts``. Data and model share one color range, taken over all angles so that columns and pages compare; the residual has
     a range symmetric about zero. Angles are spread evenly over as few pages as ``per_figure`` allows.
     """
     if not maps:
         return []
-    chi2 = chi2_per_angle or {}
     limits, reach = data_limits(maps), residual_reach(maps)
     pages = np.array_split(np.arange(len(maps)), math.ceil(len(maps) / per_figure))
     return [
-        _page([maps[i] for i in page], chi2, limits, reach, f"page {n} of {len(pages)}" if len(pages) > 1 else "")
+        _page(
+            [maps[i] for i in page], quality or {}, limits, reach, f"page {n} of {len(pages)}" if len(pages) > 1 else ""
+        )
         for n, page in enumerate(pages, start=1)
     ]
+
+
+def chi2_texts(result: FitResult) -> dict[float, str]:
+    """chi2 per point of every angle and, where known, what a perfect model would leave: the noise of speckle."""
+    texts = [f"$\\chi^2$/N = {v:.2f}" for v in result.chi2_per_angle]
+    if "chi2_expected" in result.diagnostics:
+        expected = result.diagnostics["chi2_expected"].values
+        texts = [f"{text} (noise {v:.2f})" for text, v in zip(texts, expected, strict=True)]
+    return dict(zip(result.phi.tolist(), texts, strict=True))
 
 
 def data_limits(maps: Sequence[AngleMap]) -> tuple[float, float]:
@@ -64,7 +74,7 @@ def residual(angle: AngleMap) -> np.ndarray:
 
 
 def _page(
-    maps: Sequence[AngleMap], chi2: dict[float, float], limits: tuple[float, float], reach: float, footer: str
+    maps: Sequence[AngleMap], quality: dict[float, str], limits: tuple[float, float], reach: float, footer: str
 ) -> Figure:
     figure, axes, shared_bar, residual_bar = _grid(len(maps))
     for column, angle in enumerate(maps):
@@ -72,7 +82,7 @@ def _page(
         shared = _image(top, angle.t_s, angle.data, "viridis", *limits)
         _image(middle, angle.t_s, angle.model, "viridis", *limits)
         rest = _image(bottom, angle.t_s, residual(angle), "RdBu_r", -reach, reach)
-        _title(top, angle, chi2)
+        top.set_title(f"$\\phi = {angle.phi_deg:.1f}$°\n{quality.get(angle.phi_deg, '')}".rstrip())
         _mark_hidden(middle, angle.model, limits)
         bottom.set_xlabel("$t_2$ [s]")
     for axis, name in zip(axes[:, 0], ("data", "model", "residual"), strict=True):
@@ -116,12 +126,6 @@ def _image(axis: Axes, t_s: np.ndarray, values: np.ndarray, cmap: str, low: floa
         np.ma.masked_invalid(values), origin="lower", extent=extent, cmap=cmap, vmin=low, vmax=high,
         interpolation="nearest", aspect="equal",
     )  # fmt: skip
-
-
-def _title(axis: Axes, angle: AngleMap, chi2: dict[float, float]) -> None:
-    value = chi2.get(angle.phi_deg)
-    below = f"\n$\\chi^2$/point = {value:.3f}" if value is not None else ""
-    axis.set_title(f"$\\phi = {angle.phi_deg:.1f}$°{below}")
 
 
 def _mark_hidden(axis: Axes, model: np.ndarray, limits: tuple[float, float]) -> None:

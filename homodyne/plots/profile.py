@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from homodyne.plots.canvas import DATA_COLOR, LIMIT_COLOR, MODEL_COLOR, MUTED, new_figure, styled
+from homodyne.result import Profile
 from homodyne.result.intervals import quantile
 
 #: Confidence levels that are drawn as lines.
 LEVELS = (0.6827, 0.95)
-
-
-class Profile(Protocol):
-    """What is drawn of a profile.
-
-    Attributes:
-        values: (n,) of the parameter. statistic: (n,), in squared standard errors: 1 at 68.27 %.
-        linear: value and standard error at the best fit. intervals: (low, high) by level; infinite where it is open.
-        best: the fitted value.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def values(self) -> np.ndarray: ...
-    @property
-    def statistic(self) -> np.ndarray: ...
-    @property
-    def linear(self) -> tuple[float, float]: ...
-    @property
-    def intervals(self) -> Mapping[float, tuple[float, float]]: ...
-    @property
-    def best(self) -> float: ...
 
 
 @styled
@@ -58,7 +31,7 @@ def profile_figure(profile: Profile) -> Figure:
     axis.set_xlim(*span)
     axis.set_ylim(-0.03 * top, top)
     axis.set_xlabel(f"{profile.name} [{profile.unit}]" if profile.unit else profile.name)
-    axis.set_ylabel("rise above the best fit\n[squared standard errors]")
+    axis.set_ylabel(f"rise above the best fit\n[squared {profile.method} errors]")
     figure.legend(loc="outside upper left", ncols=1)
     return figure
 
@@ -68,7 +41,7 @@ def _parabola(axis: Axes, profile: Profile, span: tuple[float, float]) -> None:
     if not (np.isfinite(stderr) and stderr > 0):
         return
     x = np.linspace(*span, 201)
-    label = f"linear error: {value:.5g} ± {stderr:.2g}".replace("-", "−")
+    label = f"linear error ({profile.method}): {value:.5g} ± {stderr:.2g}".replace("-", "−")
     axis.plot(x, ((x - value) / stderr) ** 2, ls="--", lw=1.0, color=MODEL_COLOR, label=label)
 
 

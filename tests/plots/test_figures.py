@@ -11,7 +11,7 @@ import pytest
 from homodyne.errors import InputError
 from homodyne.plots import history_figure, map_figures, memory_figure, save_figures
 from homodyne.plots.history import FLOOR, excess_cost
-from homodyne.plots.maps import data_limits, residual, residual_reach
+from homodyne.plots.maps import chi2_texts, data_limits, residual, residual_reach
 from homodyne.result import Status
 from tests.factories import make_fit_result, make_history, make_maps, make_memory
 from tests.plots.reading import texts
@@ -87,9 +87,12 @@ def test_residual_is_in_units_of_the_noise():
 
 
 def test_map_axes_have_units_and_chi2():
-    figure = map_figures(make_maps(2, 20), {-80.0: 1.234})[0]
-    assert "t_2$ [s]" in texts(figure)
-    assert "1.234" in texts(figure)
+    result = make_fit_result(2, chi2_per_angle=np.array([1.234, 1.5]))
+    words = texts(map_figures(make_maps(2, 20), chi2_texts(result))[0])
+    assert "t_2$ [s]" in words
+    assert "1.23 (noise 1.01)" in words
+    without = make_fit_result(2, diagnostics=result.diagnostics.drop_vars("chi2_expected"))
+    assert "noise" not in "".join(chi2_texts(without).values())
 
 
 def test_excess_cost_compares_a_stage_with_itself():

@@ -1,19 +1,20 @@
 """A profile beside the parabola of the linear error."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import numpy as np
 import pytest
 
 from homodyne.plots import profile_figure
 from homodyne.plots.canvas import write_png
+from homodyne.result import Profile
 from tests.plots.reading import texts
 
 
 def make_profile(**replaced):
     """A minimum that is wider toward high values."""
     values = np.linspace(-0.6, 0.1, 15)
-    profile = SimpleNamespace(
+    profile = Profile(
         name="alpha",
         unit="",
         values=values,
@@ -21,14 +22,16 @@ def make_profile(**replaced):
         linear=(-0.4, 0.08),
         intervals={0.6827: (-0.47, -0.287), 0.95: (-0.537, -0.18)},
         best=-0.4,
+        method="speckle",
+        passes=40,
     )
-    return SimpleNamespace(**{**vars(profile), **replaced})
+    return dataclasses.replace(profile, **replaced)
 
 
 def test_profile_shows_both_errors_and_the_levels(tmp_path):
     figure = profile_figure(make_profile())
     words = texts(figure)
-    for part in ("linear error: −0.4 ± 0.08", "68.3 %: −0.47 to −0.287", "95 %: −0.537 to −0.18", "alpha"):
+    for part in ("linear error (speckle): −0.4 ± 0.08", "68.3 %: −0.47 to −0.287", "95 %: −0.537 to −0.18", "alpha"):
         assert part in words
     write_png(figure, tmp_path / "profile.png")
 
