@@ -122,7 +122,12 @@ def make_diagnostics(phi: np.ndarray) -> xr.Dataset:
             "by_age": ("age", by_both.mean(1)),
             "by_lag_and_age": (("age", "lag"), by_both),
         },
-        coords={"phi": phi, "free_parameter": names, "lag": lag, "age": age},
+        coords={
+            "phi": ("phi", phi, {"units": "degree"}),
+            "free_parameter": names,
+            "lag": ("lag", lag, {"units": "s"}),
+            "age": ("age", age, {"units": "s"}),
+        },
     )
 
 

@@ -46,3 +46,13 @@ def assert_same(a: Any, b: Any, where: str) -> None:
             assert_same(x, y, where)
     else:
         np.testing.assert_array_equal(a, b, err_msg=where, strict=isinstance(a, np.ndarray) and a.dtype.kind == "f")
+
+
+def curve_table(relative: float, n_t: int = 30) -> xr.Dataset:
+    """J and gamma_dot, and their errors as a part of them, over 0.1 s steps."""
+    t = 0.1 * np.arange(n_t)
+    columns = {}
+    for name, value in (("J", 8e3), ("gamma_dot", 2e-3)):
+        columns[name] = ("t", np.full(n_t, value))
+        columns[f"{name}_stderr"] = ("t", np.full(n_t, relative * value))
+    return xr.Dataset(columns, coords={"t": t})

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import homodyne
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import estimate_noise
 from homodyne.optimization.uncertainty.scores import Nodes, Scores, draw_scores
@@ -153,3 +154,16 @@ def test_every_scaling_mode_gives_errors(light, mode):
     np.testing.assert_allclose(found.shares.sum(0), 1.0)
     # what the noise makes of chi2, less what the fit takes out
     assert np.all((found.chi2_mean > 0) & (found.chi2_sd > 0))
+
+
+def test_the_same_sigma_per_angle_and_per_point(light):
+    """Two ways through the package: weights of a whole angle, and weights of every point."""
+    free = {"fixed": {"D_offset": 300.0, "gamma_dot_offset": 1e-4}, "start": FLOW}
+    one = homodyne.fit(light, **free)
+    points = np.broadcast_to(light.sigma[:, None, None], light.c2.shape)
+    other = homodyne.fit(dataclasses.replace(light, sigma=np.ones(5), sigma_points=points), **free)
+    assert one.covariance_method == other.covariance_method == "speckle"
+    np.testing.assert_allclose(list(other.theta.values()), list(one.theta.values()), rtol=1e-3)
+    np.testing.assert_allclose(list(other.stderr.values()), list(one.stderr.values()), rtol=1e-2)
+    # one is a mean over all traces, the other over fewer
+    np.testing.assert_allclose(other.diagnostics["chi2_expected"], one.diagnostics["chi2_expected"], rtol=0.4)
