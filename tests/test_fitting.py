@@ -350,6 +350,19 @@ def test_ctrl_c_before_the_first_complete_pass_leaves_no_result(static):
         interrupted(static, 17)
 
 
+@pytest.mark.xfail(strict=True, reason="errors are computed outside of what Ctrl-C may end: a finished fit is lost")
+def test_ctrl_c_while_errors_are_computed_keeps_the_fit(static):
+    options = NLSQOptions(subset_frames=24, xtol=1e-12)
+    whole = homodyne.fit(static, "static", strategy="hybrid_streaming", options=options)
+    passes = int((whole.history["stage"] == "full").sum())
+    try:
+        result = interrupted(static, 5 * 3 + 5 * passes + 5)
+    except KeyboardInterrupt:  # which would end the tests
+        result = None
+    assert result is not None
+    assert result.status in (Status.INTERRUPTED, Status.CONVERGED)
+
+
 def test_result_survives_the_file(fits, tmp_path):
     made = fits["hybrid_streaming"]
     read = FitResult.load(made.save(tmp_path / "result.nc"))

@@ -223,3 +223,17 @@ def test_means_by_lag_and_age():
         if np.isfinite(values).any():
             assert found["by_age"][k] == pytest.approx(np.nanmean(values))
     assert found["by_lag_and_age"].shape == (24, len(edges) - 1)
+
+
+def test_light_that_cannot_be_speckle_has_no_speckle_errors():
+    """A negative contrast at every angle: the errors are iid, and it is said."""
+    truth = {"D0": 8e3, "alpha": -0.3, "D_offset": 0.0}
+    source = light(truth)
+    result = homodyne.fit(dataclasses.replace(source, c2=2 - source.c2), "static", fixed={"D_offset": 0.0})
+    assert set(result.uncertainties) == {"jackknife", "iid"}
+    assert result.covariance_method == "iid"
+    assert result.stderr == result.stderr_by("iid")
+    assert any(
+        w.startswith("Errors are iid, too small where pairs share frames: no angle has") for w in result.warnings
+    )
+    assert "counts" not in result.diagnostics

@@ -7,7 +7,9 @@ import pytest
 
 import homodyne
 from homodyne.errors import InputError
-from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, jackknife
+from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, expected_variances, jackknife
+from homodyne.optimization.uncertainty.scores import Nodes, Scores
+from homodyne.optimization.uncertainty.speckle import speckle_errors
 from tests.optimization.problems import problem
 from tests.optimization.uncertainty.dense import Dense, solve
 from tests.reference import FLOW, STATIC, g1_squared
@@ -110,3 +112,40 @@ def test_asking_for_it_gives_it_first():
     steps = np.array([without(dense, k) for k in range(5)])
     expected = np.sqrt(4 / 5 * ((steps - steps.mean(0)) ** 2).sum(0))
     np.testing.assert_allclose(list(made.stderr.values()), expected, rtol=1e-4)
+
+
+def test_what_speckle_makes_of_it_is_a_chi2_distribution_for_angles_alike():
+    """Six angles that know one parameter equally well: the true variance times chi2(5) / 5."""
+    source = problem("static", n_phi=6, noise=0.002, spread=0.0, phi=np.full(6, 20.0))[0]
+    dense = Dense(source, list(STATIC.values()), "constant", np.array([True, False, False]))
+    root = np.random.default_rng(0).normal(size=(50, 5)) * [1.0, 1.0, 1e-5, 1.0, 1e-3]
+    scores = Scores([root] * 6, np.ones(6), np.ones(6), Nodes(np.arange(40), np.ones(40)))
+    drawn = expected_variances(dense.design, scores, source.sigma)
+    true = (speckle_errors(dense.design, scores, source.sigma).errors.root ** 2).sum(1)[0]
+    ratio = drawn[:, 0] / true
+    assert drawn.shape == (400, 1)
+    assert ratio.mean() == pytest.approx(1.0, abs=4 * np.sqrt(2 / 5 / 400))
+    assert ratio.std() == pytest.approx(np.sqrt(2 / 5), rel=0.2)
+    np.testing.assert_array_equal(drawn, expected_variances(dense.design, scores, source.sigma))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_speckle_makes_of_it_is_what_the_jackknife_finds_in_drawn_data(mode):
+    """Data of independent noise, whose scores are known, jackknifed by dense steps many times."""
+    source = problem(n_phi=6, noise=0.002)[0]
+    moved = np.isin(np.arange(7), [0, 3, 6])
+    dense = Dense(source, list(FLOW.values()), mode, moved)
+    # scores X^T r of independent points of standard deviation sigma
+    roots = [
+        np.linalg.qr(np.column_stack([s, np.ones_like(s), ds]), mode="r") * dense.sigma[k]
+        for k, (s, ds, _) in enumerate(dense.parts)
+    ]
+    drawn = expected_variances(dense.design, Scores(roots, np.ones(6), np.ones(6), None), dense.sigma)
+    rng = np.random.default_rng(1)
+    columns = [np.any(dense.a[dense.angle != k] != 0, axis=0) for k in range(6)]
+    r = rng.normal(size=(len(dense.r), 300))
+    steps = np.array([solve(dense.a[dense.angle != k][:, c], r[dense.angle != k])[:3] for k, c in enumerate(columns)])
+    brute = 5 / 6 * ((steps - steps.mean(0)) ** 2).sum(0).T
+    for a, b in zip(np.log(drawn).T, np.log(brute).T, strict=True):
+        assert a.mean() == pytest.approx(b.mean(), abs=5 * b.std() / np.sqrt(170))
+        assert a.std() == pytest.approx(b.std(), rel=0.25)

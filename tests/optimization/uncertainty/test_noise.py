@@ -178,3 +178,23 @@ def test_very_slow_light_without_photons_is_left_alone():
     # a speckle that never changes is one sample of each pixel
     np.testing.assert_allclose(result.nu, 1.0, rtol=0.1)
     np.testing.assert_allclose(result.pixels, PIXELS, rtol=0.25)
+
+
+@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="an angle without two neighboring frames ends the fit")
+def test_an_angle_without_neighboring_frames():
+    c2 = maps().copy()
+    c2[1, ::2], c2[1, :, ::2] = np.nan, np.nan
+    result = found(c2)
+    assert np.all(np.isfinite(result.pixels) & (result.pixels > 0))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="without pairs at far lag a raw diagonal is not looked at, and there is no shot noise"
+)
+def test_short_lags_alone():
+    """As correlators leave it that stop at a longest lag."""
+    i, j = np.indices((N_T, N_T))
+    c2 = np.where(np.abs(i - j) < N_T // 5, maps(), np.nan)
+    result = found(c2)
+    assert result.counts_source == "from the diagonal"
+    np.testing.assert_allclose(result.nu, 0.5, atol=0.03)
