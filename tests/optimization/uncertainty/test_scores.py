@@ -1,6 +1,7 @@
 """Scatter of scores: closed forms of Gaussian speckle, brute force, and the scores of simulated maps."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -36,9 +37,19 @@ def columns(theta, t, phi):
     return np.vstack([s.real, np.ones(len(s)), ds.T])
 
 
+def set_constant(monkeypatch, name, value):
+    """Wherever the package keeps it."""
+    places = [
+        m for n, m in sys.modules.items() if n.startswith("homodyne.optimization.uncertainty.") and name in vars(m)
+    ]
+    assert places, name
+    for place in places:
+        monkeypatch.setattr(place, name, value)
+
+
 def many_draws(monkeypatch, n=DRAWS):
-    monkeypatch.setattr(scores, "_LEAST", n)
-    monkeypatch.setattr(scores, "_MOST", n)
+    set_constant(monkeypatch, "_LEAST", n)
+    set_constant(monkeypatch, "_MOST", n)
 
 
 def assert_covariance(root, expected, sigmas=5.0, limit_at_most=0.15):
@@ -80,7 +91,7 @@ def test_covariance_equals_the_closed_form(monkeypatch, name, phi, modes, nu):
 def test_weights_masks_and_least_lag(monkeypatch):
     """Every point has its own sigma, some are missing, and neighbors are not fitted."""
     many_draws(monkeypatch)
-    monkeypatch.setattr(scores, "_LEAST_PAIRED", DRAWS, raising=False)
+    set_constant(monkeypatch, "_LEAST_PAIRED", DRAWS)
     rng = np.random.default_rng(3)
     theta, phi, n_t = list(FLOW.values()), 72.0, 7
     c2 = np.ones((1, n_t, n_t))
@@ -101,7 +112,7 @@ def test_weights_masks_and_least_lag(monkeypatch):
 def test_scatter_of_the_sum_of_squares(monkeypatch, contrast):
     """Its standard deviation is that of a form of nearly Gaussian noise: variance 2 tr C**2."""
     many_draws(monkeypatch, 4000)
-    monkeypatch.setattr(scores, "_MOST_PAIRED", 2000)
+    set_constant(monkeypatch, "_MOST_PAIRED", 2000)
     theta, phi, n_t = list(FLOW.values()), 40.0, 12
     found = draw_scores(get_model("laminar_flow"), np.array(theta), source(n_t, [phi]), noise(1, contrast, 1.0), 1)
     g = theory.field(theta, DT * np.arange(n_t), phi)
