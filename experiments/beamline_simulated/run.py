@@ -4,13 +4,14 @@
     python experiments/beamline_simulated/run.py FOLDER --out outputs/beamline_simulated
 
 FOLDER holds ``*_results.hdf`` and ``truth.json``. Every q of every file is fitted by its own ``python -m homodyne.train``;
-``--fixed D_offset=0`` holds a parameter. Prints Markdown: parameters with errors and pulls, and the rates J(t) and
-gamma_dot(t) with errors from the full covariance.
+``--fixed D_offset=0`` holds a parameter. Prints Markdown: parameters, and the rates J(t) and gamma_dot(t), with the errors
+from the noise of speckle and pulls by every method; what the fits say about themselves; the light they find.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,11 +26,18 @@ from homodyne.models import get_model
 from homodyne.result import FitResult
 
 TIMES_S = (0.1, 1.0, 10.0)
-#: Amplitude, exponent and offset of a rate a * t**b + c, and its unit.
-RATES = {
-    "J": ("D0", "alpha", "D_offset", "angstrom^2/s"),
-    "gamma_dot": ("gamma_dot_0", "beta", "gamma_dot_offset", "1/s"),
-}
+#: Amplitude, exponent and offset of a rate a * t**b + c.
+RATES = {"J": ("D0", "alpha", "D_offset"), "gamma_dot": ("gamma_dot_0", "beta", "gamma_dot_offset")}
+METHODS = ("iid", "speckle", "jackknife")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One q of one file: its fit, and the bins it was made of, in the order of the angles of the fit."""
+
+    title: str
+    result: FitResult
+    bins: list[dict[str, Any]]
 
 
 def fit(file: Path, q: float, gap: float, fixed: list[str], run_dir: Path) -> FitResult:
@@ -43,39 +51,101 @@ def fit(file: Path, q: float, gap: float, fixed: list[str], run_dir: Path) -> Fi
     return FitResult.load(run_dir / "result.nc")
 
 
-def rate(result: FitResult, names: tuple[str, str, str], t: float) -> tuple[float, float]:
-    """a * t**b + c and its error by the delta method: the parameters may be strongly correlated, the rate is not."""
-    a, b, c = (result.theta[name] for name in names)
-    slope = np.array([t**b, a * t**b * np.log(t), 1.0])
-    covariance = result.covariance.sel(parameter=list(names), parameter_=list(names)).values
-    defined = np.isfinite([result.stderr[name] for name in names]).all()  # not at a bound or an infeasible border
-    return a * t**b + c, float(np.sqrt(slope @ covariance @ slope)) if defined else float("nan")
+def numbers(result: FitResult) -> dict[str, tuple[float, dict[str, float]]]:
+    """Value and error by method of every free parameter and of the rates at some times."""
+    methods = [m for m in METHODS if m in result.uncertainties]
+    found = {
+        p.name: (result.theta[p.name], {m: result.stderr_by(m)[p.name] for m in methods})
+        for p in result.parameters
+        if p.name not in result.fixed
+    }
+    curves = result.curves()
+    for rate in RATES:
+        for seconds in TIMES_S:
+            at = curves.sel(t=seconds, method="nearest")
+            errors = {m: float(at[f"{rate}_stderr_{m}"]) for m in methods}
+            found[f"{rate}({seconds:g} s)"] = float(at[rate]), errors
+    return found
 
 
-def line(name: str, unit: str, truth: float, value: float, error: float) -> str:
-    """One row of the table; the pull is empty where the fit gives no error."""
-    pull = f"{(value - truth) / error:+.1f}" if error > 0 else ""
-    return (
-        f"| {name} | {unit} | {truth:.5g} | {value:.5g} | {error:.2g} | {100 * (value / truth - 1):+.0f} % | {pull} |"
-    )
+def true_value(name: str, truth: dict[str, float]) -> float:
+    """Of a parameter, or of a rate such as ``J(1 s)``."""
+    if name in truth:
+        return truth[name]
+    rate, seconds = name.removesuffix(" s)").split("(")
+    a, b, c = (truth[n] for n in RATES[rate])
+    return a * float(seconds) ** b + c
 
 
-def lines_of(title: str, result: FitResult, truth: dict[str, float], angles: list[float]) -> Iterator[str]:
-    """The section of one fit."""
-    if sorted(result.phi.tolist()) != sorted(angles):
-        raise SystemExit(f"{title}: the reader gave phi = {result.phi.tolist()}, the truth says {angles}")
-    yield f"### {title}: {len(angles)} angles, {result.n_points:,} pairs\n"
-    passes = int((result.history["stage"] == "full").sum())
-    yield f"{result.status.value} after {passes} full passes, chi2/N = {result.chi2_reduced:.3f}, contrast {result.contrast.mean():.3f}\n"
-    yield "| quantity | unit | truth | fitted | error (iid) | deviation | pull |"
+def cell(value: float, errors: dict[str, float], truth: float) -> str:
+    """Value, error by speckle, and the pulls by all methods; "open" where the fit says that it is, only the value without an error."""
+    error = errors.get("speckle", errors["iid"])
+    if not error > 0:
+        return f"{value:.4g}"
+    if np.isinf(error):
+        return f"{value:.4g} (open)"
+    pulls = " / ".join(f"{(value - truth) / errors[m]:+.1f}" if errors.get(m, 0) > 0 else "–" for m in METHODS)
+    return f"{value:.4g} ± {error:.2g} ({pulls})"
+
+
+def numbers_table(cases: list[Case], truth: dict[str, float]) -> Iterator[str]:
+    """Rows quantities, columns fits."""
+    found = [numbers(c.result) for c in cases]
+    yield f"| | truth | {' | '.join(c.title for c in cases)} |"
+    yield "|---|--:|" + "--:|" * len(cases)
+    for name in found[0]:
+        target = true_value(name, truth)
+        yield f"| {name} | {target:.4g} | {' | '.join(cell(*f[name], target) for f in found)} |"
+
+
+def light_table(cases: list[Case], truth: dict[str, Any]) -> Iterator[str]:
+    """Status, chi2, and the contrast, counts and pixels that the fits find, against those of the simulation."""
+    yield "| | status | χ²/N | of speckle noise | contrast | counts, relative to the truth | pixels, relative to the truth |"
     yield "|---|---|--:|--:|--:|--:|--:|"
-    for p in result.parameters:
-        yield line(p.name, p.unit or "1", truth[p.name], result.theta[p.name], result.stderr[p.name])
-    for rate_name, (*names, unit) in RATES.items():
-        a, b, c = (truth[name] for name in names)
-        for t in TIMES_S:
-            yield line(f"{rate_name}({t:g} s)", unit, a * t**b + c, *rate(result, tuple(names), t))
-    yield ""
+    for case in cases:
+        result, table = case.result, case.result.diagnostics
+        text = [case.title, f"{result.status.value}", f"{result.chi2_reduced:.3f}"]
+        if "pixels" not in table:
+            yield f"| {' | '.join([*text, *['–'] * 4])} |"
+            continue
+        sd = float(np.sqrt((table["chi2_sd"] ** 2).sum())) / len(result.phi)
+        text.append(f"{float(table['chi2_expected'].mean()):.3f} ± {sd:.3f}")
+        text.append(f"{result.contrast.mean():.3f} ± {result.contrast.std():.3f}")
+        for values, true in (
+            (table["counts"].values, truth["mean_counts"]),
+            (table["pixels"].values, np.array([b["npix"] for b in case.bins])),
+        ):
+            text.append(f"{(values / true).mean():.3f} ± {(values / true).std():.3f}")
+        yield f"| {' | '.join(text)} |"
+
+
+def said(cases: list[Case]) -> Iterator[str]:
+    """What the fits say."""
+    for case in cases:
+        yield f"**{case.title}** ({len(case.result.phi)} angles): {case.result.message}"
+        yield from (f"* {text}" for text in (*case.result.findings, *case.result.warnings))
+        yield ""
+
+
+def run(args: argparse.Namespace, told: dict[str, Any]) -> list[Case]:
+    """All fits, one after another."""
+    cases = []
+    for key, case in told["cases"].items():
+        for ring, q in enumerate(told["grid"]["q"]):
+            bins = {b["phi_deg"]: b for b in case["bins"] if b["iq"] == ring}
+            title, name = f"{key}, q = {q:.4f}", f"{Path(case['file']).stem}_q{q:g}"
+            result = fit(
+                (args.folder / case["file"]).resolve(),
+                q,
+                told["parameters"]["h_A"],
+                args.fixed,
+                args.out.resolve() / name,
+            )
+            if sorted(result.phi.tolist()) != sorted(bins):
+                raise SystemExit(f"{title}: the reader gave phi = {result.phi.tolist()}, the truth says {sorted(bins)}")
+            print(f"{title}: {result.status.value}", file=sys.stderr, flush=True)
+            cases.append(Case(title, result, [bins[phi] for phi in result.phi.tolist()]))
+    return cases
 
 
 def main() -> int:
@@ -91,15 +161,9 @@ def main() -> int:
     told: dict[str, Any] = json.loads((args.folder / "truth.json").read_text())
     names = [p.name for p in get_model("laminar_flow").parameters]
     truth = {name: told["parameters"]["phi0_deg" if name == "phi0" else name] for name in names}
-    text: list[str] = []
-    for case in told["cases"].values():
-        for ring, q in enumerate(told["grid"]["q"]):
-            angles = [b["phi_deg"] for b in case["bins"] if b["iq"] == ring]
-            folder = args.out.resolve() / f"{Path(case['file']).stem}_q{q:g}"
-            result = fit((args.folder / case["file"]).resolve(), q, told["parameters"]["h_A"], args.fixed, folder)
-            section = list(lines_of(f"{case['file']}, q = {q:g}", result, truth, angles))
-            print("\n".join(section), flush=True)
-            text += section
+    cases = run(args, told)
+    text = [*light_table(cases, told["parameters"]), "", *numbers_table(cases, truth), "", *said(cases)]
+    print("\n".join(text))
     write_whole(args.out / "table.md", "\n".join(text))
     return 0
 
