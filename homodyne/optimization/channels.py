@@ -205,6 +205,33 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
     the chain rule through them is added by hand: ds/dx = d_x + cos x d_sin - sin x d_cos.
     """
 
+    arguments, exponential = _pair_arguments(model, early, late)
+    s, gradient = _evaluate(model, arguments)
+    fields: list[jax.Array | None] = [None] * len(arguments)
+    for c, g in gradient.items():
+        argument = arguments[c]
+        if isinstance(argument, Phase) and isinstance(g, Phase):
+            fields[c] = (g.x + argument.cos * g.sin - argument.sin * g.cos) * exponential
+        elif not isinstance(g, Phase):
+            fields[c] = g * exponential
+    return s * exponential, tuple(fields)
+
+
+def field_values(model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...]) -> jax.Array:
+    """The field correlation g1, whose square ``kernel_fields`` gives, at the R earlier and the C later frames, (R, C)."""
+    arguments, exponential = _pair_arguments(model, early, late)
+    field = model.field or (lambda *dz: jnp.sqrt(model.kernel(*dz)))
+    for _ in _shape(arguments):
+        field = jax.vmap(field)
+    shape = _shape(arguments)
+    return field(*(jax.tree.map(lambda x: jnp.broadcast_to(x, shape), a) for a in arguments)) * jnp.sqrt(exponential)
+
+
+def _pair_arguments(
+    model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...]
+) -> tuple[list[jax.Array | Phase], jax.Array | float]:
+    """The kernel's arguments for all pairs, and the factor that exponential channels contribute beside them."""
+
     def pairwise(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         return a[:, None], b[None, :]
 
@@ -224,15 +251,7 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
         sin1, sin2 = pairwise(a.sin, b.sin)
         cos1, cos2 = pairwise(a.cos, b.cos)
         arguments.append(Phase(z2 - z1, sin2 * cos1 - cos2 * sin1, cos2 * cos1 + sin2 * sin1))
-    s, gradient = _evaluate(model, arguments)
-    fields: list[jax.Array | None] = [None] * len(arguments)
-    for c, g in gradient.items():
-        argument = arguments[c]
-        if isinstance(argument, Phase) and isinstance(g, Phase):
-            fields[c] = (g.x + argument.cos * g.sin - argument.sin * g.cos) * exponential
-        elif not isinstance(g, Phase):
-            fields[c] = g * exponential
-    return s * exponential, tuple(fields)
+    return arguments, exponential
 
 
 def _evaluate(model: Model, arguments: list[jax.Array | Phase]) -> tuple[jax.Array, dict[int, jax.Array | Phase]]:

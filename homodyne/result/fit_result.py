@@ -185,11 +185,11 @@ class FitResult:
         return self.live.profile(self, name, **settings)
 
     def table(self) -> str:
-        """Parameters as text: name, unit, value, error, the iid error beside it, remark."""
+        """Parameters as text: name, unit, value, error by the chosen method and by the others in brackets, remark."""
         methods = [m for m in ("jackknife", "iid") if m in self.uncertainties and m != self.covariance_method]
         others = {m: self.stderr_by(m) for m in methods}
         heads = "".join(f" {'(' + m + ')':>12}" for m in methods)
-        rows = [f"{'parameter':<18} {'unit':<18} {'value':>14} {'error':>12}{heads}  remark"]
+        rows = [f"{'parameter':<18} {'unit':<18} {'value':>14} {self.covariance_method:>12}{heads}  remark"]
         stderr = self.stderr
         for p in self.parameters:
             beside = "".join(f" {others[m][p.name]:>12.3g}" for m in methods)

@@ -81,12 +81,24 @@ def solve(
             history.add("subset", info)
         mapping = final_scaling(request, beginning.scaling)
         state = minimize_all(request, beginning, mapping, journal, history, whole)
-    named = unpack(beginning.start, request.parameters)
-    result = build_result(Outcome(request, state, mapping, named, beginning.origin, held, history, monitor))
+        named = unpack(beginning.start, request.parameters)
+        result = assessed(Outcome(request, state, mapping, named, beginning.origin, held, history, monitor))
     if state.status is not Status.INTERRUPTED:
         journal.remove()
     _tell(result, history.count("full"), time.perf_counter() - began)
     return result
+
+
+def assessed(outcome: Outcome) -> FitResult:
+    """The result with its errors; Ctrl-C while they are computed leaves the fit, with iid errors."""
+    request = outcome.request
+    if request.covariance == "speckle":
+        log.info("Errors from the noise of speckle, %d angles", len(request.source.phi))
+    try:
+        return build_result(outcome)
+    except KeyboardInterrupt:
+        log.warning("Interrupted while errors were computed: the fit stays, with iid errors, which are too small")
+        return build_result(dataclasses.replace(outcome, request=dataclasses.replace(request, covariance="iid")))
 
 
 def _tell(result: FitResult, n_passes: int, seconds: float) -> None:

@@ -30,7 +30,7 @@ from homodyne.result.profile import Profile
 log = logging.getLogger("homodyne")
 
 # Steps of half a standard error at first; a step whose statistic grew less than expected is followed by a longer one.
-_FIRST, _LONGER, _MOST = 0.5, 2.0, 14
+_FIRST, _LONGER, _MOST, _HALVINGS = 0.5, 2.0, 14, 4
 _TOLERANCES = Tolerances(xtol=3e-2, max_passes=15)
 
 
@@ -154,15 +154,21 @@ def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.n
     """Values and statistics to one side, until the statistic passes ``most`` or the bound is reached."""
     bound = getattr(walk.request.parameters[walk.index], "upper" if step > 0 else "lower")
     values, statistics = [], []
-    theta, value, step = best, float(best[walk.index]), _FIRST * step
+    here, value, step, halvings = best, float(best[walk.index]), _FIRST * step, 0
     for _ in range(_MOST):
         last = (value + step - bound) * np.sign(step) >= 0
-        value = bound if last else value + step
-        theta, statistic = walk.refit(theta, value)
+        before, value = value, bound if last else value + step
+        theta, statistic = walk.refit(here, value)
         values.append(value)
         statistics.append(statistic)
-        if statistic > most or last:
+        if not np.isfinite(statistic) and halvings < _HALVINGS:  # up to where the model makes sense, in shorter steps
+            values.pop()
+            statistics.pop()
+            halvings, value, step = halvings + 1, before, 0.5 * step
+            continue
+        if statistic > most or last or not np.isfinite(statistic):
             break
+        here = theta
         grown = np.sqrt(statistic) - (np.sqrt(statistics[-2]) if len(statistics) > 1 else 0.0)
         step *= _LONGER if grown < 0.7 * _FIRST else 1.0
     return np.array(values), np.array(statistics)
@@ -179,8 +185,8 @@ def _interval(values: np.ndarray, statistic: np.ndarray, best: float, limit: flo
             out.append(sign * np.inf)
             continue
         n = int(above[0])
-        if not np.isfinite(y[n]):  # beyond it the model makes no sense
-            out.append(float(x[n - 1]))
+        if not np.isfinite(y[n]):  # beyond it the model makes no sense: no limit that the data set
+            out.append(sign * np.inf)
             continue
         part = (np.sqrt(limit) - y[n - 1]) / (y[n] - y[n - 1])
         out.append(float(x[n - 1] + part * (x[n] - x[n - 1])))

@@ -48,6 +48,7 @@ class Fitted:
     covariance: str
     counts: float | None
     pixels: float | None
+    converged: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,8 @@ def _speckle(fitted: Fitted, design: Design) -> tuple[SpeckleNoise | None, Score
         return None, None, None
     source, model, theta = fitted.source, fitted.model, fitted.theta
     noise = estimate_noise(source, model, theta, pairs, fitted.counts, fitted.pixels)
+    if noise is None:
+        return None, None, None
     scores = draw_scores(model, theta, source, noise, fitted.min_lag)
     return noise, scores, speckle_errors(design, scores, np.asarray(source.sigma, dtype=float))
 
@@ -131,6 +134,9 @@ def _findings(
     if noise is not None:
         yield noise.sentence()
     yield from sentences(fitted.model, fitted.parameters, stderr, open_ones, curves)
+    bound = [p.name for p, x in zip(fitted.parameters, fitted.theta, strict=True) if x in (p.lower, p.upper)]
+    if bound:
+        yield f"The errors of the others hold for {', '.join(bound)} at the bound, where the fit wants to leave it"
     if curved:
         names = [fitted.parameters[i].name for i in curved]
         yield (
@@ -145,11 +151,14 @@ def _goodness(fitted: Fitted, speckle: SpeckleErrors) -> str:
     """A statement on chi2 whose reference is the scatter that speckle itself makes."""
     n = max(1.0, fitted.at.counts.sum())
     found, mean, sd = fitted.at.chi2.sum() / n, speckle.chi2_mean.sum() / n, np.sqrt((speckle.chi2_sd**2).sum()) / n
-    verdict = (
-        "the model misses something: look at the residuals"
-        if _misfit(fitted, speckle)
-        else "the residuals are what the noise of speckle makes"
-    )
+    if not fitted.converged:
+        verdict = "but the fit is not finished"
+    elif _misfit(fitted, speckle):
+        verdict = "the model misses something: look at the residuals"
+    elif found < mean - _EXCESS_SD * sd and _EXCESS * found < mean:
+        verdict = "there is less noise than that: are counts and pixels right, or was the map smoothed?"
+    else:
+        verdict = "the residuals are what the noise of speckle makes"
     return f"chi2/N = {found:.3f}, speckle noise alone gives {mean:.3f} +- {sd:.3f}: {verdict}"
 
 
@@ -169,8 +178,9 @@ def _warnings(
 ) -> Iterator[str]:
     if method != fitted.covariance:
         yield (
-            f"Errors are {method}, too small where pairs share frames: no angle has a positive contrast and offset, "
-            "so there is no speckle whose noise could be known."
+            f"Errors are {method}, too small where pairs share frames: the data do not tell the noise of speckle (no angle "
+            "with positive contrast and offset, or no neighboring frames). Give counts and pixels (optimization.counts, "
+            "optimization.pixels) if you know them."
         )
     for a, b, correlation in alike:
         yield (
@@ -222,13 +232,17 @@ def _diagnostics(fitted, design, noise, speckle, left_out, residual, frames) -> 
         columns["chi2_sd"] = ("phi", speckle.chi2_sd / counts)
         columns["share"] = (("phi", "free_parameter"), speckle.shares, {"long_name": "part of the variance"})
     if left_out is not None:
-        columns["influence"] = (("phi", "free_parameter"), left_out.shifts, {"long_name": "shift without this angle"})
+        # about their mean: a fit that is not finished moves without any angle
+        shifts = left_out.shifts - left_out.shifts.mean(0)
+        columns["influence"] = (("phi", "free_parameter"), shifts, {"long_name": "shift without this angle"})
     scaled = residual / np.where(at.scaling[:, 0] != 0, at.scaling[:, 0], np.nan)[:, None, None]
     table = binned(scaled, frames, fitted.min_lag)
     text = {"long_name": "mean of (data - model) / contrast"}
     columns |= {
         "by_lag": ("lag", table["by_lag"], text),
         "by_age": ("age", table["by_age"], text),
+        "by_lag_sd": ("lag", table["by_lag_sd"], {"long_name": "its scatter between angles"}),
+        "by_age_sd": ("age", table["by_age_sd"], {"long_name": "its scatter between angles"}),
         "by_lag_and_age": (("age", "lag"), table["by_lag_and_age"], text),
     }
     seconds = {"units": "s"}

@@ -86,8 +86,8 @@ def estimate_noise(
     scaling: np.ndarray,
     counts: float | None = None,
     pixels: float | None = None,
-) -> SpeckleNoise:
-    """Noise of every angle from the data and a fit.
+) -> SpeckleNoise | None:
+    """Noise of every angle from the data and a fit; None where the data do not tell it.
 
     Args:
         theta: (p,). scaling: (n_phi, 2) contrast and offset of the fit.
@@ -104,6 +104,8 @@ def estimate_noise(
     if pixels is not None:
         return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels)), offset, counts_source, "given")
     found = np.array([a.pixels(c, v, o) for a, c, v, o in zip(angles, contrast, nu, offset, strict=True)])
+    if not (np.all(np.isfinite(nu)) and np.all(found > 0)):
+        return None
     return SpeckleNoise(contrast, nu, found, offset, counts_source, "from the scatter of neighbors")
 
 
@@ -121,11 +123,13 @@ def _nu(angles: list[_Angle], contrast: np.ndarray, offset: np.ndarray) -> tuple
     neighbors = np.array([a.neighbors for a in angles])
     # b / a of the differences, were the diagonal right
     expected = (contrast + from_diagonal) / np.maximum(contrast * (1 - neighbors) + from_diagonal, 1e-300)
-    weight = np.isfinite(measured) & (from_diagonal > 0)
-    if weight.any():
-        agreement = float(np.median((expected / measured)[weight]))
-        if 1 / _AGREE < agreement < _AGREE and np.all(from_diagonal > 0):
+    known = np.isfinite(measured)
+    if np.all(from_diagonal > 0):
+        agreement = float(np.median((expected / measured)[known])) if known.any() else 1.0
+        if 1 / _AGREE < agreement < _AGREE:
             return from_diagonal, "from the diagonal"
+    if not known.any():
+        return np.full(len(angles), np.nan), "unknown"
     return np.full(len(angles), _fitted_nu(measured, contrast, neighbors)), (
         "from the scatter of neighbors, the diagonal was replaced"
     )
@@ -137,8 +141,6 @@ def _fitted_nu(measured: np.ndarray, contrast: np.ndarray, neighbors: np.ndarray
     grid = np.concatenate([[0.0], np.geomspace(1e-4, 1e4, 400)]) * float(np.median(contrast))
     b = contrast[:, None] + grid
     a = np.maximum(contrast[:, None] * (1 - neighbors[:, None]) + grid, 1e-300)
-    if not usable.any():
-        return 0.0
     misfit = (np.log(b / a)[usable] - np.log(measured[usable])[:, None]) ** 2
     return float(grid[int(np.argmin(misfit.sum(0)))])
 
@@ -199,6 +201,8 @@ class _Angle:
 
     def pixels(self, contrast: float, nu: float, offset: float) -> float:
         """P: expected over measured double differences."""
+        if not self.double > 0:  # no neighbors, or no noise at all
+            return np.inf if self.double == 0 else np.nan
         total = n = 0.0
         for i, j, s, count in self._blocks:
             a_i, a_j = contrast * (1 - i) + nu, contrast * (1 - j) + nu

@@ -6,6 +6,8 @@ import numpy as np
 
 # Bins of lag and of age.
 _BINS = 24
+# Angles below which their scatter says nothing.
+_LEAST_ANGLES = 3
 # Noise of two sectors that agrees by this much, and this many standard deviations, is the same light.
 _SAME, _SIGNIFICANT = 0.25, 8.0
 
@@ -17,29 +19,42 @@ def binned(residual: np.ndarray, frames: np.ndarray, min_lag: int) -> dict[str, 
         residual: (n_phi, m, m) on the frames (m,); NaN where invalid; the upper triangle is used.
 
     Returns:
-        ``lag``, ``by_lag``, ``age``, ``by_age``, ``by_lag_and_age`` (age, lag); bins without pairs are NaN.
+        ``lag``, ``by_lag``, ``age``, ``by_age``, ``by_lag_and_age`` (age, lag), and ``by_lag_sd``, ``by_age_sd``, how the
+        means scatter between angles; bins without pairs are NaN.
     """
     i, j = np.triu_indices(len(frames), 1)
     lag, age = frames[j] - frames[i], 0.5 * (frames[i] + frames[j])
     keep = lag >= min_lag
     i, j, lag, age = i[keep], j[keep], lag[keep], age[keep]
-    valid = np.isfinite(residual[:, i, j])
-    total, count = np.where(valid, residual[:, i, j], 0.0).sum(0), valid.sum(0)
     last = float(frames[-1])
     edges = np.unique(np.round(np.geomspace(min_lag, max(last, min_lag + 1), _BINS + 1)))
     at_lag = np.clip(np.searchsorted(edges, lag, side="right") - 1, 0, len(edges) - 2)
     at_age = np.clip((age / max(last, 1.0) * _BINS).astype(int), 0, _BINS - 1)
-    flat = at_age * (len(edges) - 1) + at_lag
-    size = _BINS * (len(edges) - 1)
-    sums = np.bincount(flat, total, size).reshape(_BINS, -1)
-    counts = np.bincount(flat, count, size).reshape(_BINS, -1)
+    flat, size = at_age * (len(edges) - 1) + at_lag, _BINS * (len(edges) - 1)
+    values = residual[:, i, j]
+    valid = np.isfinite(values)
+    sums, counts = (
+        np.array([np.bincount(flat, x, size) for x in table]).reshape(len(values), _BINS, -1)
+        for table in (np.where(valid, values, 0.0), valid)
+    )
     return {
         "lag": np.sqrt(edges[:-1] * np.maximum(edges[1:] - 1, edges[:-1])),
         "age": (np.arange(_BINS) + 0.5) * last / _BINS,
-        "by_lag": _mean(sums.sum(0), counts.sum(0)),
-        "by_age": _mean(sums.sum(1), counts.sum(1)),
-        "by_lag_and_age": _mean(sums, counts),
+        "by_lag": _mean(sums.sum((0, 1)), counts.sum((0, 1))),
+        "by_age": _mean(sums.sum((0, 2)), counts.sum((0, 2))),
+        "by_lag_sd": _scatter(sums.sum(1), counts.sum(1)),
+        "by_age_sd": _scatter(sums.sum(2), counts.sum(2)),
+        "by_lag_and_age": _mean(sums.sum(0), counts.sum(0)),
     }
+
+
+def _scatter(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over angles from the scatter between them, (bins,); NaN with fewer than three."""
+    if len(total) < _LEAST_ANGLES:
+        return np.full(total.shape[1], np.nan)
+    means = _mean(total, count)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.std(means, axis=0, ddof=1) / np.sqrt(len(total)))
 
 
 def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
