@@ -350,7 +350,6 @@ def test_ctrl_c_before_the_first_complete_pass_leaves_no_result(static):
         interrupted(static, 17)
 
 
-@pytest.mark.xfail(strict=True, reason="errors are computed outside of what Ctrl-C may end: a finished fit is lost")
 def test_ctrl_c_while_errors_are_computed_keeps_the_fit(static):
     options = NLSQOptions(subset_frames=24, xtol=1e-12)
     whole = homodyne.fit(static, "static", strategy="hybrid_streaming", options=options)

@@ -120,11 +120,11 @@ def test_a_method_that_was_not_computed(ask):
 
 def test_the_table_shows_all_methods_beside_each_other():
     lines = make_fit_result().table().splitlines()
-    assert lines[0].split() == ["parameter", "unit", "value", "error", "(jackknife)", "(iid)", "remark"]
+    assert lines[0].split() == ["parameter", "unit", "value", "speckle", "(jackknife)", "(iid)", "remark"]
     assert lines[1].split() == ["D0", "angstrom^2", "s^-1", "8024", "41", "53.3", "12.3"]
     assert len(lines) == 8
     iid = dataclasses.replace(make_fit_result(), covariance_method="iid").table().splitlines()
-    assert iid[0].split() == ["parameter", "unit", "value", "error", "(jackknife)", "remark"]
+    assert iid[0].split() == ["parameter", "unit", "value", "iid", "(jackknife)", "remark"]
     assert iid[1].split()[4:] == ["12.3", "53.3"]
 
 

@@ -90,7 +90,8 @@ def build_result(outcome: Outcome) -> FitResult:
     found = assess(
         Fitted(
             request.source, request.model, parameters, state.theta, at, outcome.scaling, moved, chi2_reduced,
-            request.min_lag, request.covariance, request.counts, request.pixels, state.status is Status.CONVERGED,
+            request.min_lag, request.covariance, request.counts, request.pixels, request.free,
+            state.status is Status.CONVERGED, state.status is Status.BORDER,
         ),
         residual,
         outcome.held.frames,

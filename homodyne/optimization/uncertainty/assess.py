@@ -21,7 +21,7 @@ from homodyne.optimization.uncertainty.iid import iid_errors
 from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, Jackknife, expected_variances, jackknife
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, estimate_noise
 from homodyne.optimization.uncertainty.residual_structure import binned, same_light
-from homodyne.optimization.uncertainty.scores import Scores, draw_scores
+from homodyne.optimization.uncertainty.scores import Absorbed, Scores, draw_scores
 from homodyne.optimization.uncertainty.speckle import SpeckleErrors, speckle_errors
 from homodyne.parameters import Parameter
 from homodyne.result import Uncertainty
@@ -48,7 +48,9 @@ class Fitted:
     covariance: str
     counts: float | None
     pixels: float | None
+    free: np.ndarray
     converged: bool = True
+    border: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +89,7 @@ def assess(
     method = fitted.covariance if fitted.covariance in found else "iid"
     uncertainties = {name: _uncertainty(errors) for name, errors in found.items()}
     open_ones = tuple(sorted({*design.undetermined, *outside_bounds(uncertainties[method], fitted.parameters)}))
-    curves = rate_table(fitted.model, fitted.theta, fitted.source, uncertainties, method)
+    curves = rate_table(fitted.model, fitted.theta, fitted.source, uncertainties, method, _without_error(fitted))
     stderr = np.sqrt((uncertainties[method].root ** 2).sum(1))
     stderr[list(open_ones)] = np.inf
     curved = bent(design, fitted.theta, stderr, signal, np.isfinite(residual), np.asarray(fitted.source.sigma))
@@ -113,8 +115,32 @@ def _speckle(fitted: Fitted, design: Design) -> tuple[SpeckleNoise | None, Score
     noise = estimate_noise(source, model, theta, pairs, fitted.counts, fitted.pixels)
     if noise is None:
         return None, None, None
-    scores = draw_scores(model, theta, source, noise, fitted.min_lag)
+    scores = draw_scores(model, theta, source, noise, fitted.min_lag, absorbed=_absorbed(design))
     return noise, scores, speckle_errors(design, scores, np.asarray(source.sigma, dtype=float))
+
+
+def _without_error(fitted: Fitted) -> frozenset[int]:
+    """Parameters at a bound, and all of them at an infeasible border: nothing that depends on them has an error."""
+    if fitted.border:
+        return frozenset(range(len(fitted.parameters)))
+    at_bound = (x in (p.lower, p.upper) for p, x in zip(fitted.parameters, fitted.theta, strict=True))
+    fixed = set(np.flatnonzero(~fitted.free).tolist())
+    return frozenset(i for i, there in enumerate(at_bound) if there and i not in fixed)
+
+
+def _absorbed(design: Design) -> Absorbed | None:
+    """Contrast and offset of every angle where each has its own; of a single angle everything that was fitted."""
+    at, n_phi = design.at, len(design.at.chi2)
+    owners = np.count_nonzero(np.any(design.scaling.basis != 0, axis=1), axis=0)
+    if design.scaling.n_free != 2 * n_phi or not np.all(owners == 1):
+        return None
+    columns = np.concatenate([[0, 1], design.free + 2]) if n_phi == 1 else np.array([0, 1])
+    part = at.sums.factors[:, :, columns]
+    gram = np.einsum("kmi,kmj->kij", part, part)
+    scale = np.sqrt(np.einsum("kii->ki", gram))
+    scale = np.where(scale > 0, scale, 1.0)
+    units = scale[:, :, None] * scale[:, None, :]
+    return Absorbed(columns, np.linalg.pinv(gram / units, rcond=1e-10, hermitian=True) / units)
 
 
 def _uncertainty(errors: Errors) -> Uncertainty:
@@ -134,8 +160,8 @@ def _findings(
     if noise is not None:
         yield noise.sentence()
     yield from sentences(fitted.model, fitted.parameters, stderr, open_ones, curves)
-    bound = [p.name for p, x in zip(fitted.parameters, fitted.theta, strict=True) if x in (p.lower, p.upper)]
-    if bound:
+    bound = [fitted.parameters[i].name for i in sorted(_without_error(fitted))]
+    if bound and not fitted.border:
         yield f"The errors of the others hold for {', '.join(bound)} at the bound, where the fit wants to leave it"
     if curved:
         names = [fitted.parameters[i].name for i in curved]

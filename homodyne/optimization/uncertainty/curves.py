@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import xarray as xr
@@ -16,11 +16,17 @@ _LONGEST = 2000
 
 
 def rate_table(
-    model: Model, theta: np.ndarray, source: BlockSource, uncertainties: Mapping[str, Uncertainty], chosen: str
+    model: Model,
+    theta: np.ndarray,
+    source: BlockSource,
+    uncertainties: Mapping[str, Uncertainty],
+    chosen: str,
+    without_error: Collection[int] = (),
 ) -> xr.Dataset:
     """Every rate and its time integral on the frames, with standard errors by the delta method.
 
-    ``X_stderr`` is by the method ``chosen``; ``X_stderr_M`` by every method M.
+    ``X_stderr`` is by the method ``chosen``; ``X_stderr_M`` by every method M; NaN where a rate depends on a parameter
+    ``without_error``, one at a bound.
     """
     t = np.asarray(source.t, dtype=float)
     geometry = model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
@@ -36,6 +42,8 @@ def rate_table(
             columns[name] = ("t", value[keep], {"units": unit})
             for method, found in uncertainties.items():
                 stderr = found.stderr_of(slope[:, keep])
+                if any(i in without_error for i in model.indices(rate)):
+                    stderr = np.full(stderr.shape, np.nan)
                 columns[f"{name}_stderr_{method}"] = ("t", stderr, {"units": unit})
             columns[f"{name}_stderr"] = columns[f"{name}_stderr_{chosen}"]
     return xr.Dataset(columns, coords={"t": ("t", t[keep], {"units": "s"})})

@@ -54,8 +54,8 @@ class AngleForms:
         self._fields = [None if f is None else np.asarray(f) if w is None else w * np.asarray(f) for f in fields]
         self._n_pairs = float(np.count_nonzero(wanted) if w is None else w.sum())
 
-    def evaluate(self, delta: np.ndarray, contrast: float) -> tuple[np.ndarray, float]:
-        """Q of every trace, (T, columns), and variance of the weighted sum of squared noise, for one pixel.
+    def evaluate(self, delta: np.ndarray, contrast: float) -> tuple[np.ndarray, np.ndarray]:
+        """Q of every trace, (T, columns), and products of the noise of c2 of a few of them, see ``_products``.
 
         Columns are s, 1, and the parameters of one channel after the other in orthogonal combinations.
 
@@ -66,12 +66,12 @@ class AngleForms:
         q = np.einsum("it,it->t", delta, up)
         columns = [q[:, None], np.einsum("it,it->t", delta, self._ones(delta))[:, None]]
         few = slice(0, int(np.clip(_PAIRS / len(delta) ** 2, _LEAST_PAIRED, _MOST_PAIRED)))
-        variance = self._variance_of_squares(delta[:, few], (up + down)[:, few], contrast)
+        products = self._products(delta[:, few], (up + down)[:, few], contrast)
         for f, early, late in zip(self._fields, self._early, self._late, strict=True):
             # the field of an exponential channel is -s
             a, b = (-up, -down) if f is None else (_triangular(f, delta, flag) for flag in (False, True))
             columns.append((delta * b).T @ late.T - (delta * a).T @ early.T)
-        return np.concatenate(columns, axis=1) - contrast * (delta.T @ self._normalization()), variance
+        return np.concatenate(columns, axis=1) - contrast * (delta.T @ self._normalization()), products
 
     def _ones(self, delta: np.ndarray) -> np.ndarray:
         """Sum of the weights times delta over the later frames of every frame, (m, T)."""
@@ -126,13 +126,12 @@ class AngleForms:
         """Sum over pairs of w_ij nu_i nu_j."""
         return float(nu @ self._ones(nu[:, None])[:, 0])
 
-    def _variance_of_squares(self, delta: np.ndarray, s_delta: np.ndarray, contrast: float) -> float:
-        """2 tr C**2 for the covariance C of a pixel's c2 over pairs of frames, from products of different traces.
+    def _products(self, delta: np.ndarray, s_delta: np.ndarray, contrast: float) -> np.ndarray:
+        """y . y' over pairs of frames for the noise y of every two traces, (n, n); <(y . y')**2> = tr C**2.
 
-        With y_ij = delta_i delta_j - contrast s (delta_i + delta_j) - contrast s of two traces, <(y . y')**2> = tr C**2.
-        Weights count as their mean.
+        y_ij = delta_i delta_j - contrast s (delta_i + delta_j) - contrast s; weights count as their mean.
         """
-        n, w = delta.shape[1], self._n_pairs / (len(delta) * (len(delta) - 1) / 2)
+        w = self._n_pairs / (len(delta) * (len(delta) - 1) / 2)
         dot = 0.5 * ((delta.T @ delta) ** 2 - (delta**2).T @ delta**2)
         mixed = delta.T @ (delta * s_delta) / w
         s2 = self._s**2
@@ -140,8 +139,7 @@ class AngleForms:
         mean = 0.5 * np.einsum("it,it->t", delta, s_delta) / w
         y = dot - contrast * (mixed + mixed.T) + contrast**2 * linear
         y += -contrast * (mean[:, None] + mean[None, :]) + contrast**2 * s2.sum()
-        total = (y**2).sum() - (np.diag(y) ** 2).sum()
-        return float(2 * total / (n * (n - 1)) * w**2)
+        return np.asarray(w * y)
 
 
 @partial(jax.jit, static_argnames=("model",))

@@ -72,11 +72,11 @@ def _curve(rate: Rate, curves: xr.Dataset) -> str:
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = curves[f"{rate.name}_stderr"].values / np.abs(curves[rate.name].values)
     relative = np.where(np.isfinite(relative), relative, np.inf)
+    if not np.isfinite(relative).any():
+        return f"nor is {rate.name}(t) at any time"
     good = relative <= _CURVE
     best = int(np.argmin(relative))
     if not good.any():
-        if not np.isfinite(relative[best]):
-            return f"nor is {rate.name}(t) at any time"
         return f"nor is {rate.name}(t), whose error is {100 * relative[best]:.0f} % at best, at t = {t[best]:.3g} s"
     spans = _spans(good)
     longest = max(spans, key=lambda s: s[1] - s[0])

@@ -104,8 +104,16 @@ def estimate_noise(
     if pixels is not None:
         return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels)), offset, counts_source, "given")
     found = np.array([a.pixels(c, v, o) for a, c, v, o in zip(angles, contrast, nu, offset, strict=True)])
-    if not (np.all(np.isfinite(nu)) and np.all(found > 0)):
+    known = found > 0  # false where nothing was measured
+    if not (np.all(np.isfinite(nu)) and known.any()):
         return None
+    if not known.all():
+        found = np.where(known, found, np.median(found[known]))
+        lacking = ", ".join(f"{phi:g}" for phi in np.asarray(source.phi)[~known])
+        pixels_source = (
+            f"from the scatter of neighbors; there are none at phi = {lacking}, which take the typical number"
+        )
+        return SpeckleNoise(contrast, nu, found, offset, counts_source, pixels_source)
     return SpeckleNoise(contrast, nu, found, offset, counts_source, "from the scatter of neighbors")
 
 

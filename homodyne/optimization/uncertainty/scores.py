@@ -41,19 +41,53 @@ class Scores:
         roots: for every angle (T, p + 2); root^T root = Cov(q), columns s, 1, ds/dtheta, in units of c2 (weights of
             points included where they have their own, otherwise not).
         chi2_mean, chi2_sd: expected sum of squared noise of every angle, and its standard deviation, (n_phi,); same units.
+        second_order: what the means over a finite number of pixels add to it, about, in parts, (n_phi,).
         nodes: the frames that were used.
     """
 
     roots: list[np.ndarray]
     chi2_mean: np.ndarray
     chi2_sd: np.ndarray
+    second_order: np.ndarray
     nodes: Nodes
 
 
+@dataclasses.dataclass(frozen=True)
+class Absorbed:
+    """Columns of X that every angle's residuals are free of.
+
+    Attributes: columns: their positions. inverse: (n_phi, c, c), of X^T X of these columns, by angle.
+    """
+
+    columns: np.ndarray
+    inverse: np.ndarray
+
+    def taken_out(self, products: np.ndarray, forms: np.ndarray, k: int) -> np.ndarray:
+        """Products of the noise of traces without its share in the columns; the forms are X^T of the noise."""
+        share = forms[: len(products), self.columns]
+        return products - share @ self.inverse[k] @ share.T
+
+
+def _variance(products: np.ndarray) -> float:
+    """2 tr C**2 from the products of different traces."""
+    n = len(products)
+    return float(2 * ((products**2).sum() - (np.diag(products) ** 2).sum()) / (n * (n - 1)))
+
+
 def draw_scores(
-    model: Model, theta: np.ndarray, source: BlockSource, noise: SpeckleNoise, min_lag: int, seed: int = 0
+    model: Model,
+    theta: np.ndarray,
+    source: BlockSource,
+    noise: SpeckleNoise,
+    min_lag: int,
+    seed: int = 0,
+    absorbed: Absorbed | None = None,
 ) -> Scores:
-    """Scores of every angle at the fitted ``theta`` (p,) for the noise found; reads the data once, for masked points."""
+    """Scores of every angle at the fitted ``theta`` (p,) for the noise found; reads the data once, for masked points.
+
+    Args:
+        absorbed: what the fit takes out of every angle's residuals, for ``chi2_sd``.
+    """
     nodes = choose_nodes(model, theta, source)
     n_phi = len(source.phi)
     work = n_phi * len(nodes.frames) ** 2
@@ -68,16 +102,17 @@ def draw_scores(
         coherence = group_coherence(model, theta, source, float(source.phi[k]), nodes)
         contrast, nu = float(noise.contrast[k]), noise.nu[k] / nodes.sizes
         delta = intensity_traces(angle.g1, contrast, nu, coherence, n_traces, most_modes, rng)
-        forms, variance = angle.evaluate(delta, contrast)
+        forms, products = angle.evaluate(delta, contrast)
         unit = noise.offset[k] / np.sqrt(noise.pixels[k])
-        root = (forms - forms.mean(0)) @ angle.to_theta * (unit / np.sqrt(n_traces - 1))
+        centered = (forms - forms.mean(0)) @ angle.to_theta
+        if absorbed is not None:
+            products = absorbed.taken_out(products, centered, k)
+        root = centered * (unit / np.sqrt(n_traces - 1))
         mean = unit**2 * angle.squares(contrast, nu)
-        # frame means of a finite number of pixels change the sum to second order in 1 / pixels
-        second = 2 * (contrast + noise.nu[k]) / noise.pixels[k]
-        return root, mean, float(np.hypot(unit**2 * np.sqrt(variance), second * mean))
+        return root, mean, float(unit**2 * np.sqrt(_variance(products)))
 
     # an angle a thread, and one thread each in the library of linear algebra: its own wait for each other when there are
     # more of them than processors
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers()) as pool:
         roots, mean, sd = zip(*pool.map(of_angle, range(n_phi)), strict=True)
-    return Scores(list(roots), np.array(mean), np.array(sd), nodes)
+    return Scores(list(roots), np.array(mean), np.array(sd), 2 * (noise.contrast + noise.nu) / noise.pixels, nodes)

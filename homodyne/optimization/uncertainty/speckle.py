@@ -52,5 +52,5 @@ def speckle_errors(design: Design, scores: Scores, sigma: np.ndarray) -> Speckle
         Errors.of(design, "speckle", compressed(np.concatenate(parts)), scaling),
         variance / np.where(total > 0, total, 1.0),
         scores.chi2_mean / sigma**2 - absorbed,
-        scores.chi2_sd / sigma**2,
+        np.hypot(scores.chi2_sd, scores.second_order * scores.chi2_mean) / sigma**2,
     )
