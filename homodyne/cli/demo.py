@@ -86,8 +86,9 @@ def write_measurement() -> None:
         return data.maps.read(k, whole, whole)
 
     write_apsu(
-        DATA, matrix, q=np.array(Q_RINGS), phi=PHI, cells=cells, frame_time_s=DT_S, attrs={"start_time": "simulated"}
-    )
+        DATA, matrix, q=np.array(Q_RINGS), phi=PHI, cells=cells, frame_time_s=DT_S,
+        pixels=[PIXELS[ring] for ring, _ in sorted(cells)], attrs={"start_time": "simulated"},
+    )  # fmt: skip
     settings = {"q": Q_RINGS[FITTED_RING], "gap_angstrom": GAP_ANGSTROM, "dt_s": DT_S}
     detector = {"pixels": PIXELS[FITTED_RING], "counts": COUNTS}
     write_whole(TRUTH, json.dumps({"theta": THETA, **settings, **detector, **truth}, indent=2) + "\n")

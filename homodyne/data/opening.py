@@ -83,6 +83,8 @@ def open_dataset(
         "merged_angles": _merged(table.phi[bins], angles),
         "invalid_points": table.c2.attrs.get("invalid_points", "zero rows"),
     }
+    if table.pixels is not None:
+        attrs["pixels"] = [int(table.pixels[bins[group]].sum()) for group in groups]
     return Dataset(
         phi=phi, t=np.arange(n_t) * dt_s, dt=dt_s, q=ring.q, gap=gap_A, path=Path(path), engine=name,
         attrs=attrs, maps=maps, sigma_given=given, sigma_source=source,

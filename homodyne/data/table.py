@@ -27,6 +27,7 @@ class MatrixTable:
         n_t: frames; dt: spacing [s] or None when the file does not tell; dt_source: where from or what is missing.
         gap: [angstrom] or None; sigma: the file's sigma variable or None.
         ring_spread: relative spread of q within a ring.
+        pixels: detector pixels of each matrix, (n,), or None.
         attrs: further facts of the file.
     """
 
@@ -41,6 +42,7 @@ class MatrixTable:
     sigma: xr.Variable | None
     ring_spread: float
     attrs: Mapping[str, object]
+    pixels: np.ndarray | None = None
 
     def rings(self) -> list[Ring]:
         """Matrices grouped by q."""
@@ -67,6 +69,7 @@ def matrix_table(opened: xr.Dataset) -> MatrixTable:
     return MatrixTable(
         c2, index, q, phi, int(c2.shape[-1]), dt, dt_source, _number(opened, "gap"),
         opened["sigma"].variable if "sigma" in opened else None, float(spread), dict(opened.attrs),
+        np.broadcast_to(opened["pixels"].values, c2.shape[:-2]).ravel() if "pixels" in opened.variables else None,
     )  # fmt: skip
 
 

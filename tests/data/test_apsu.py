@@ -120,3 +120,17 @@ def test_writer_round_trip_with_dropped_cells(tmp_path):
     np.testing.assert_array_equal(pairs(block(ds, 1)), pairs(c2[1]))
     assert Dataset.open(tmp_path / "w.hdf", q=0.008).phi.tolist() == [90.0]
     assert [p.name for p in tmp_path.iterdir()] == ["w.hdf"]
+
+
+def test_pixels_of_every_bin_come_from_the_dynamic_map(tmp_path):
+    """Labels, not positions, count pixels: bin 2 is not correlated, and two angles are merged."""
+    path, c2 = tmp_path / "a.hdf", np.ones((3, 6, 6))
+    write_apsu(
+        path, c2, q=np.array([0.005]), phi=np.array([0.0, 40.0, 80.0, 80.5]), cells=[(0, k) for k in range(4)],
+        frame_time_s=0.1, processed=[1, 3, 4], pixels=[300, 1500, 700, 50],
+    )  # fmt: skip
+    with h5py.File(path) as file:
+        assert file["xpcs/qmap/dynamic_roi_map"].ndim == 2
+    assert Dataset.open(path).attrs["pixels"] == [300, 700, 50]
+    assert Dataset.open(path, phi=[80.5, 0.0], phi_tolerance=0.1).attrs["pixels"] == [300, 50]
+    assert Dataset.open(path, angle_merge="average").attrs["pixels"] == [300, 750]

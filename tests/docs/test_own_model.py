@@ -36,7 +36,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 def test_the_fit_on_the_page_recovers_the_truth(workplace, capsys):
-    (snippet,) = [b for b in blocks("python") if "homodyne.fit(" in b]
+    (snippet,) = [b for b in blocks("python") if "from kww import" in b]
     names: dict = {}
     exec(compile(snippet, "own_model.md", "exec"), names)
     assert names["fit"].converged
@@ -45,7 +45,7 @@ def test_the_fit_on_the_page_recovers_the_truth(workplace, capsys):
 
 
 def test_the_yaml_on_the_page_trains(workplace):
-    (snippet,) = [b for b in blocks("python") if "homodyne.fit(" in b]
+    (snippet,) = [b for b in blocks("python") if "from kww import" in b]
     simulate_only = snippet.split("fit = homodyne.fit", 1)[0]
     exec(compile(simulate_only + 'ds.to_netcdf("known.nc")', "own_model.md", "exec"), {})
     (command,) = [b for b in blocks("bash") if "--config-dir myconf" in b]
@@ -68,3 +68,14 @@ def test_the_yaml_on_the_page_trains(workplace):
     result = FitResult.load(workplace / "run" / "result.nc")
     assert result.model == "kww"
     assert abs(result.theta["kww"] - 1.4) < 4.5 * result.stderr["kww"]
+
+
+def test_a_signed_field_and_an_integral(workplace, capsys):
+    (snippet,) = [b for b in blocks("python") if "field=jnp.cos" in b]
+    names: dict = {}
+    exec(compile(snippet, "own_model.md", "exec"), names)
+    fit = names["fit"]
+    assert fit.converged
+    assert fit.covariance_method == "speckle"
+    assert abs(fit.theta["speed"] - 180.0) < 4 * fit.stderr["speed"]
+    assert "path_stderr" in capsys.readouterr().out

@@ -78,6 +78,7 @@ class ApsuBackend(BackendEntrypoint):
             labels = _labels(file, len(keys))
             q, phi = _cells(file, labels)
             dt_s, dt_source = _dt(file)
+            pixels = _pixels(file, labels)
             attrs: dict[str, object] = {name: text(file, path) for name, path in KEPT_TEXT.items()}
             attrs |= {name: number(file, path) for name, path in KEPT_NUMBERS.items()}
         attrs |= {"format": "apsu", "source_file": source_file(filename_or_obj)}
@@ -85,6 +86,8 @@ class ApsuBackend(BackendEntrypoint):
             MatrixStack(filename_or_obj, MATRICES, keys),
             labels=labels, q=q, phi=phi, dt_s=dt_s, dt_source=dt_source, q_spread=1e-6, attrs=attrs,
         )  # fmt: skip
+        if pixels is not None:
+            dataset = dataset.assign_coords(pixels=("bin", pixels, {"long_name": "detector pixels of the bin"}))
         return dataset.drop_vars(drop_variables) if drop_variables else dataset
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
@@ -149,6 +152,15 @@ def _cells(file: h5py.File, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return q[flat // phi.size], phi[flat % phi.size]
 
 
+def _pixels(file: h5py.File, labels: np.ndarray) -> np.ndarray | None:
+    """Detector pixels of each label, (n,), from the dynamic map; None without it."""
+    path = f"{QMAP}/dynamic_roi_map"
+    if path not in file:
+        return None
+    counted = np.bincount(np.asarray(file[path][()]).ravel().astype(np.int64), minlength=int(labels.max()) + 1)
+    return counted[labels] if np.all(counted[labels] > 0) else None
+
+
 def _mapping(file: h5py.File, labels: np.ndarray, n_cells: int) -> np.ndarray:
     """Flat cell of each label - 1, as int64: the stored type may be uint8 and would overflow."""
     path = f"{QMAP}/dynamic_index_mapping"
@@ -195,6 +207,7 @@ def write_apsu(
     stride_frame: int = 1,
     avg_frame: int = 1,
     processed: Sequence[int] | None = None,
+    pixels: Sequence[int] | None = None,
     attrs: dict[str, str] | None = None,
 ) -> None:
     """Write matrices in the APS-U two-time layout (upper triangle, lzf, one chunk per matrix).
@@ -205,6 +218,7 @@ def write_apsu(
         cells: (q index, phi index) of the cells that have pixels; bins are labeled from 1 in flat order.
         frame_time_s: detector frame time; the spacing of the matrices is frame_time x stride x avg.
         processed: labels that were correlated, ascending; all by default.
+        pixels: detector pixels of every cell, in the order of its label; a dynamic map with that many is written.
         attrs: texts stored below ``/entry`` (``start_time``).
 
     Raises:
@@ -222,6 +236,8 @@ def write_apsu(
         for n, (name, unit, values) in enumerate((("q", "Å⁻¹", q), ("phi", "deg", phi))):
             axis = file.create_dataset(f"{QMAP}/dynamic_v_list_dim{n}", data=np.asarray(values, dtype=np.float64))
             axis.attrs.update({"name": name, "unit": unit, "size": len(values)})
+        if pixels is not None:
+            file[f"{QMAP}/dynamic_roi_map"] = _roi_map(pixels)
         file[f"{QMAP}/map_names"] = np.array([b"q", b"phi"])
         file[FRAME_TIME] = float(frame_time_s)
         settings = {"stride_frame": stride_frame, "avg_frame": avg_frame, "begin_frame": 0, "end_frame": -1}
@@ -229,3 +245,10 @@ def write_apsu(
             file[f"{CONFIG}/{name}"] = value
         for name, words in (attrs or {}).items():
             file[f"entry/{name}"] = words
+
+
+def _roi_map(pixels: Sequence[int]) -> np.ndarray:
+    """A detector, rows of 1024 pixels, on which label n has ``pixels[n - 1]`` of them."""
+    flat = np.repeat(np.arange(1, len(pixels) + 1), pixels)
+    rows = -(-flat.size // 1024)
+    return np.pad(flat, (0, rows * 1024 - flat.size)).reshape(rows, 1024).astype(np.uint16)

@@ -28,6 +28,8 @@ from homodyne.optimization.source import BlockSource
 _WHOLE, _SQUARE, _SQUARES = 1024, 256, 12
 # The diagonal is believed where the nu it gives and the scatter of differences agree by this factor in b / a.
 _AGREE = 1.35
+# Below this part of the detector's pixels the independent ones are called fewer.
+_COHERENT = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,16 @@ class SpeckleNoise:
             f"Speckle noise: contrast {_range(self.contrast)}, {_range(counts)} counts per pixel and frame "
             f"({self.counts_source}), {_range(self.pixels)} independent pixels per angle ({self.pixels_source})"
         )
+
+
+def _of_file(source: BlockSource, found: np.ndarray) -> str:
+    """What the file says about pixels, beside what was found."""
+    stored = getattr(source, "attrs", {}).get("pixels")
+    if stored is None or len(stored) != len(found):
+        return ""
+    text = f"; the file counts {_range(np.asarray(stored, dtype=float))}"
+    part = float(np.median(found / np.asarray(stored, dtype=float)))
+    return text + (", so a speckle covers several" if part < _COHERENT else "")
 
 
 def _range(values: np.ndarray) -> str:
@@ -114,7 +126,8 @@ def estimate_noise(
             f"from the scatter of neighbors; there are none at phi = {lacking}, which take the typical number"
         )
         return SpeckleNoise(contrast, nu, found, offset, counts_source, pixels_source)
-    return SpeckleNoise(contrast, nu, found, offset, counts_source, "from the scatter of neighbors")
+    pixels_source = "from the scatter of neighbors" + _of_file(source, found)
+    return SpeckleNoise(contrast, nu, found, offset, counts_source, pixels_source)
 
 
 def _usable_contrast(contrast: np.ndarray) -> np.ndarray:

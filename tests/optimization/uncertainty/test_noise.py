@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 
+from homodyne.data import Dataset
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty import noise
 from homodyne.optimization.uncertainty.noise import estimate_noise
@@ -201,3 +202,12 @@ def test_short_lags_alone():
     result = found(c2)
     assert result.counts_source == "from the diagonal"
     np.testing.assert_allclose(result.nu, 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(("stored", "words"), [(PIXELS, "the file counts"), (4 * PIXELS, "a speckle covers several")])
+def test_pixels_of_the_file_are_named_beside_those_found(stored, words):
+    data = Dataset.from_arrays(maps(), PHI, DT * np.arange(N_T), Q)
+    data = dataclasses.replace(data, attrs={**data.attrs, "pixels": [stored] * len(PHI)})
+    noise = estimate_noise(data, MODEL, np.array(list(THETA.values())), np.tile([0.2, 1.0], (len(PHI), 1)))
+    assert words in noise.sentence()
+    assert ("several" in noise.sentence()) == (stored > PIXELS)
