@@ -204,7 +204,7 @@ def _warnings(
 ) -> Iterator[str]:
     if method != fitted.covariance:
         yield (
-            f"Errors are {method}, too small where pairs share frames: the data do not tell the noise of speckle (no angle "
+            "Errors are iid, too small where pairs share frames: the data do not tell the noise of speckle (no angle "
             "with positive contrast and offset, or no neighboring frames). Give counts and pixels (optimization.counts, "
             "optimization.pixels) if you know them."
         )

@@ -41,15 +41,15 @@ class Scores:
         roots: for every angle (T, p + 2); root^T root = Cov(q), columns s, 1, ds/dtheta, in units of c2 (weights of
             points included where they have their own, otherwise not).
         chi2_mean, chi2_sd: expected sum of squared noise of every angle, and its standard deviation, (n_phi,); same units.
-        second_order: what the means over a finite number of pixels add to it, about, in parts, (n_phi,).
         nodes: the frames that were used.
+        second_order: what means over a finite number of pixels change of chi2, about, in parts, (n_phi,).
     """
 
     roots: list[np.ndarray]
     chi2_mean: np.ndarray
     chi2_sd: np.ndarray
-    second_order: np.ndarray
     nodes: Nodes
+    second_order: np.ndarray | float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,4 +115,4 @@ def draw_scores(
     # more of them than processors
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers()) as pool:
         roots, mean, sd = zip(*pool.map(of_angle, range(n_phi)), strict=True)
-    return Scores(list(roots), np.array(mean), np.array(sd), 2 * (noise.contrast + noise.nu) / noise.pixels, nodes)
+    return Scores(list(roots), np.array(mean), np.array(sd), nodes, 2 * (noise.contrast + noise.nu) / noise.pixels)
