@@ -52,7 +52,7 @@ def fit(
         bounds: (lower, upper) by name, in the parameter's unit, in place of the defaults.
         covariance: the errors that are given first: ``speckle``, from the noise that a speckle pattern with the fitted
             g1 makes; ``jackknife``, leaving angles out one by one (five at least); ``iid``, the least-squares errors, too
-            small where pairs share frames. All that can be computed are in the result.
+            small where pairs share frames. ``jackknife`` and ``iid`` are always in the result, where they can be.
         counts, pixels: photons per pixel and frame, and independent pixels per angle; estimated from the data by default.
         min_lag: smallest t2 - t1 in frames that is fitted.
         options: memory and convergence settings.

@@ -40,7 +40,7 @@ class FitResult:
         theta: physical parameters by name. contrast, offset: scaling per angle (n_phi,).
         uncertainties: errors by method; ``covariance_method`` names the one behind ``stderr`` and ``interval``.
         undetermined: parameters that the data leave open within their bounds: their error is inf.
-        findings: what the data determine and what not, and how methods of errors compare, as sentences.
+        findings: what the noise is, and what the data determine and what not, as sentences.
         n_points: unordered pairs that entered the sum; n_parameters: free physical and scaling parameters.
         chi2_reduced: sum of squared residuals over sigma**2 per degree of freedom.
         curve_table: see ``curves``. diagnostics: what the residuals say, by angle, lag and age; see docs/errors.md.
@@ -165,7 +165,7 @@ class FitResult:
         """The rates and their integrals over t [s] with standard errors, by the chosen method.
 
         J(t) [angstrom^2/s], gamma_dot(t) [1/s], their integrals A(t) [angstrom^2] and G(t), each with ``_stderr`` (delta
-        method with the full covariance) and ``_stderr_iid``. Often well known where the parameters are not.
+        method with the full covariance), and by every method M ``_stderr_M``; NaN where a parameter is at its bound. Often well known where the parameters are not.
         """
         return self.curve_table
 

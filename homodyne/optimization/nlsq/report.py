@@ -181,7 +181,7 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray, metho
             when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
             texts.append(f"{name}(t) changes its sign near t = {when:g} s.")
     refuted = shared_scaling_refuted(outcome)
-    return texts + (refuted or ([] if method == "speckle" else _excess_noise(outcome, chi2_reduced)))
+    return texts + (refuted or (_excess_noise(outcome, chi2_reduced) if method == "iid" else []))
 
 
 def _excess_noise(outcome: Outcome, chi2_reduced: float) -> list[str]:

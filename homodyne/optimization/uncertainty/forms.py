@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 import jax
@@ -15,12 +14,11 @@ from homodyne.models import Model
 from homodyne.optimization.channels import Frames, Side, field_values, frame_values, kernel_fields, orthogonalized
 from homodyne.optimization.moments import to_parameters
 from homodyne.optimization.source import BlockSource
+from homodyne.optimization.uncertainty.reading import READING
 from homodyne.optimization.uncertainty.traces import Nodes
 
 # Multiplications for the traces whose products with one another give the scatter of the sum of squares, of one angle.
 _PAIRS, _LEAST_PAIRED, _MOST_PAIRED = 1e8, 64, 192
-# Files are read by one thread at a time.
-_READING = threading.Lock()
 # Rows that tell invalid frames where frames are grouped: all rows would be another pass over the data.
 _SAMPLED = 8
 
@@ -158,7 +156,7 @@ def _weights(source: BlockSource, k: int, nodes: Nodes, wanted: np.ndarray) -> n
     """
     whole, n = slice(0, len(source.t)), len(source.t)
     rows = [whole] if nodes.exact else [slice(int(r), int(r) + 1) for r in np.linspace(0, 0.9 * n, _SAMPLED)]
-    with _READING:
+    with READING:
         c2 = [np.asarray(source.read_block(k, r, whole))[:, nodes.frames] for r in rows]
         sigma = [source.read_sigma(k, r, whole) for r in rows]
     valid = np.isfinite(np.concatenate(c2))

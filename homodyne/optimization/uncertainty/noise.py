@@ -18,11 +18,14 @@ frame, a model that fits badly included, and gives P.
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from homodyne.models import Model
+from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import BlockSource
+from homodyne.optimization.uncertainty.reading import READING
 
 # Up to this many frames the whole upper triangle is read, above squares of it.
 _WHOLE, _SQUARE, _SQUARES = 1024, 256, 12
@@ -108,7 +111,8 @@ def estimate_noise(
     n_phi = len(source.phi)
     offset = scaling[:, 1]
     contrast = _usable_contrast(scaling[:, 0] / offset)
-    angles = [_Angle(source, model, theta, k, scaling[k]) for k in range(n_phi)]
+    with ThreadPoolExecutor(n_workers()) as pool:
+        angles = list(pool.map(lambda k: _Angle(source, model, theta, k, scaling[k]), range(n_phi)))
     if counts is not None:
         nu, counts_source = np.full(n_phi, 1.0 / counts), "given"
     else:
@@ -179,7 +183,8 @@ class _Angle:
             unique, place = np.unique(frames, return_inverse=True)
             s = model.g1_squared(theta, source.t, phi, source.q, source.gap, unique)
             s = s[np.ix_(place[: rows.stop - rows.start], place[rows.stop - rows.start :])]
-            r = np.asarray(source.read_block(k, rows, cols), dtype=float)
+            with READING:
+                r = np.asarray(source.read_block(k, rows, cols), dtype=float)
             self._add(sums, rows, cols, r, r - scaling[1] - scaling[0] * s, s, neighbor, n)
         self.diagonal = sums.diagonal / sums.n_diagonal if sums.n_diagonal else np.nan
         self.neighbors = float(neighbor.mean())
@@ -244,6 +249,6 @@ def _blocks(n: int) -> list[tuple[slice, slice]]:
     """The whole triangle, or squares over it, some of them on the diagonal."""
     if n <= _WHOLE:
         return [(slice(0, n), slice(0, n))]
-    starts = np.linspace(0, n - _SQUARE, 4).astype(int)
+    starts = np.linspace(0, n - _SQUARE, 3).astype(int)
     corners = [(r, c) for r in starts for c in starts if c >= r][:_SQUARES]
     return [(slice(r, r + _SQUARE), slice(c, c + _SQUARE)) for r, c in corners]
