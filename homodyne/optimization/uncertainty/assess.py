@@ -102,7 +102,7 @@ def assess(
         design.theta.condition,
         curves,
         diagnostics,
-        tuple(_findings(fitted, stderr, open_ones, curved, curves, noise, speckle)),
+        (*_grouped(scores), *_findings(fitted, stderr, open_ones, curved, curves, noise, speckle)),
         tuple(_warnings(fitted, design, scores, speckle, left_out, alike, method)),
     )
 
@@ -171,6 +171,14 @@ def _findings(
         )
     if speckle is not None:
         yield _goodness(fitted, speckle)
+
+
+def _grouped(scores: Scores | None) -> Iterator[str]:
+    if scores is not None and not scores.nodes.exact:
+        yield (
+            f"Speckle errors are computed on {len(scores.nodes.frames)} groups of up to {scores.nodes.sizes.max():.0f} "
+            "frames, too small where dynamics is faster than its group; masked frames are known from a sample of rows"
+        )
 
 
 def _goodness(fitted: Fitted, speckle: SpeckleErrors) -> str:

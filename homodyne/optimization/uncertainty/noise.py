@@ -117,11 +117,18 @@ def estimate_noise(
         nu, counts_source = np.full(n_phi, 1.0 / counts), "given"
     else:
         nu, counts_source = _nu(angles, contrast, offset)
+    if not np.all(np.isfinite(nu)):
+        return None
+    replaced = np.asarray(source.phi)[contrast != scaling[:, 0] / offset]
+    if replaced.size:  # not silently: noise drove these fitted contrasts out of what speckle can have
+        counts_source += (
+            f"; typical contrast at phi = {', '.join(f'{phi:g}' for phi in replaced)}, outside (0, 1] there"
+        )
     if pixels is not None:
         return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels)), offset, counts_source, "given")
     found = np.array([a.pixels(c, v, o) for a, c, v, o in zip(angles, contrast, nu, offset, strict=True)])
     known = found > 0  # false where nothing was measured
-    if not (np.all(np.isfinite(nu)) and known.any()):
+    if not known.any():
         return None
     if not known.all():
         found = np.where(known, found, np.median(found[known]))

@@ -211,3 +211,17 @@ def test_pixels_of_the_file_are_named_beside_those_found(stored, words):
     noise = estimate_noise(data, MODEL, np.array(list(THETA.values())), np.tile([0.2, 1.0], (len(PHI), 1)))
     assert words in noise.sentence()
     assert ("several" in noise.sentence()) == (stored > PIXELS)
+
+
+def test_unknown_counts_are_not_made_up_where_pixels_are_given():
+    c2 = maps().copy()
+    c2[:, ::2], c2[:, :, ::2] = np.nan, np.nan
+    c2[:, np.arange(N_T), np.arange(N_T)] = np.nan
+    assert found(c2, pixels=3000.0) is None
+
+
+def test_a_contrast_no_speckle_has_is_replaced_and_named():
+    scaling = np.array([[0.2, 1.0], [-0.1, 1.0], [0.2, 1.0], [0.2, 1.0]])
+    noise = estimate_noise(source(maps()), MODEL, np.array(list(THETA.values())), scaling)
+    assert noise.contrast[1] == pytest.approx(0.2)
+    assert "typical contrast at phi = -20" in noise.sentence()
