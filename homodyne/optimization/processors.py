@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+from homodyne.machine import granted_processors
 
 
 def n_workers() -> int:
-    """Threads that sum: one a processor that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)))
+    """Threads that sum: one a processor that this process was granted (affinity, cgroup quota, batch system, NPROC)."""
+    return granted_processors()

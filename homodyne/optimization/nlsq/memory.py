@@ -3,74 +3,33 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import resource
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 
+from homodyne.machine import GB, memory_limits
 from homodyne.optimization.nlsq.options import NLSQOptions
 
-GB = 1024.0**3
 # The interpreter with JAX, xarray and the compiled kernels, before any data. Measured: 0.40 where compiled code is on disk,
 # 0.50 where it is compiled and written.
 BASE_GB = 0.44
 # c2 in both triangles: 8 in single precision, 16 in double, and 16 more where sigma is given for every point.
-_BYTES_PER_POINT = 16
+BYTES_PER_POINT = 16
 # Rows of a chunk of the dense Jacobian (the same tile of every angle) at most, an upper limit to what all threads hold of it
 # at a time, and its temporaries.
 CHUNK_ROWS = 65_536
 _CHUNK_COPIES = 4
-# Where the kernel shows cgroups, and which of them this process belongs to.
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def detect_total_system_memory() -> float:
     """Memory this process may use, in GB: the least of physical memory and every limit set on the process.
 
     Batch systems hand out part of a node, which the operating system's total does not show; so cgroup limits (v1, v2),
-    SLURM_MEM_PER_NODE (MB) and RLIMIT_AS count too.
+    SLURM_MEM_PER_NODE (MB) and RLIMIT_AS count too: see ``homodyne.machine``.
     """
-    limits = [float(psutil.virtual_memory().total)]
-    limits += _cgroup_limits()
-    slurm = os.environ.get("SLURM_MEM_PER_NODE", "")
-    if slurm.isdigit() and int(slurm) > 0:
-        limits.append(float(slurm) * 1024**2)
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space not in (resource.RLIM_INFINITY, -1):
-        limits.append(float(address_space))
-    return min(limits) / GB
-
-
-def _cgroup_limits() -> list[float]:
-    """Byte limits of this process's cgroup and of all above it, in version 2 (``0::/a/b``) and 1 (``9:memory:/a/b``)."""
-    try:
-        lines = [line.split(":", 2) for line in _OWN_CGROUP.read_text().splitlines()]
-    except OSError:
-        lines = []
-    limits: list[float] = []
-    for top, name, belongs in (
-        (_CGROUPS, "memory.max", lambda controllers: controllers == ""),
-        (_CGROUPS / "memory", "memory.limit_in_bytes", lambda controllers: "memory" in controllers.split(",")),
-    ):
-        # inside a container the path may be the host's, which is not visible: the top is always looked at
-        own = [top / line[2].lstrip("/") for line in lines if len(line) == 3 and belongs(line[1])]
-        folders = {top, *(folder for path in own for folder in (path, *path.parents) if folder.is_relative_to(top))}
-        limits += [number for folder in folders for number in _read_number(folder / name)]
-    return limits
-
-
-def _read_number(path: Path) -> list[float]:
-    """The byte limit in a cgroup file, if the file exists and holds one ("max" means none)."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return []
-    return [float(text)] if text.isdigit() else []
+    return min(memory_limits().values())
 
 
 def get_adaptive_memory_threshold(memory_fraction: float = 0.75, memory_threshold_gb: float | None = None) -> float:
@@ -89,7 +48,7 @@ def estimate_peak_memory_gb(n_points: int, n_params: int) -> float:
         n_params: columns of the dense Jacobian that are not zero at one point: physical parameters plus 2.
     """
     chunk = CHUNK_ROWS * _CHUNK_COPIES * 8 * (n_params + 1)
-    return BASE_GB + (n_points * _BYTES_PER_POINT + chunk) / GB
+    return BASE_GB + (n_points * BYTES_PER_POINT + chunk) / GB
 
 
 def release_free_memory() -> None:

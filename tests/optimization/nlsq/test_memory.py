@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from homodyne import machine as limits
 from homodyne.errors import InputError
 from homodyne.optimization.nlsq import memory
 from homodyne.optimization.nlsq.memory import (
@@ -28,8 +29,8 @@ def machine(monkeypatch, tmp_path):
     folder = tmp_path / "cgroup"
     folder.mkdir()
     (tmp_path / "own").write_text("")
-    monkeypatch.setattr(memory, "_CGROUPS", folder)
-    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(limits, "_CGROUPS", folder)
+    monkeypatch.setattr(limits, "_OWN_CGROUP", tmp_path / "own")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("M", (), {"total": int(PHYSICAL_GB * GB)}))
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
@@ -84,8 +85,8 @@ def test_cgroup_of_this_process(machine, tmp_path, own, limited):
 
 
 def test_no_cgroups_at_all(machine, monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_OWN_CGROUP", tmp_path / "missing")
-    monkeypatch.setattr(memory, "_CGROUPS", tmp_path / "missing too")
+    monkeypatch.setattr(limits, "_OWN_CGROUP", tmp_path / "missing")
+    monkeypatch.setattr(limits, "_CGROUPS", tmp_path / "missing too")
     assert detect_total_system_memory() == PHYSICAL_GB
 
 
