@@ -12,6 +12,8 @@ from homodyne.data import write_aps_legacy, write_apsu
 from homodyne.models import get_model
 from homodyne.simulate import two_time
 
+from .data.raw_others import write_nxxpcs, write_pychx
+
 Q, OTHER_Q, DT, N_T = 0.0054, 0.0036, 0.1, 60
 PHI = np.array([-35.0, 10.0, 170.0])
 T = DT * np.arange(N_T)
@@ -55,9 +57,25 @@ def write_zarr_file(path: Path) -> None:
     xr.Dataset({"c2": (("phi", "t1", "t2"), C2.copy())}, coordinates).to_zarr(path, consolidated=False)
 
 
+def write_nxxpcs_file(path: Path) -> None:
+    """Rows run back in time, the lower half of the picture is filled; rings interleaved."""
+    write_nxxpcs(
+        path, np.stack([C2[2], OTHER[0], C2[0], OTHER[1], C2[1]]), q=np.array([Q, OTHER_Q, Q, OTHER_Q, Q]),
+        phi=np.array([170.0, 170.0, -35.0, 60.0, 10.0]), frame_time=DT, time_origin_location="lower_left",
+        populated_elements="lower_half", storage_mode="data_exchange_keys",
+    )  # fmt: skip
+
+
+def write_pychx_file(path: Path) -> None:
+    values = {"0": [Q, -35.0], "1": [OTHER_Q, 60.0], "2": [Q, 170.0], "3": [Q, 10.0], "4": [OTHER_Q, 10.0]}
+    write_pychx(path, np.stack([C2[0], OTHER[0], C2[2], C2[1], OTHER[1]]), values=values, frame_time=DT)
+
+
 WRITERS = {
     "apsu": write_apsu_file,
     "aps_legacy": write_aps_legacy_file,
+    "nxxpcs": write_nxxpcs_file,
+    "pychx": write_pychx_file,
     "netcdf": lambda path: homodyne.Dataset.from_arrays(C2, PHI, T, Q).to_netcdf(path),
     "npz": write_npz_file,
     "zarr": write_zarr_file,

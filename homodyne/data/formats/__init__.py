@@ -9,12 +9,14 @@ from pathlib import Path
 
 import xarray as xr
 
-from homodyne.data.formats import aps_legacy, apsu, netcdf
+from homodyne.data.formats import aps_legacy, apsu, netcdf, nxxpcs, pychx
 from homodyne.data.formats.aps_legacy import ApsLegacyBackend, write_aps_legacy
 from homodyne.data.formats.apsu import ApsuBackend, write_apsu
 from homodyne.data.formats.hdf5 import open_hdf5, tree
 from homodyne.data.formats.netcdf import is_zarr, open_netcdf, open_zarr, write_netcdf_stream
 from homodyne.data.formats.npz import NpzBackend
+from homodyne.data.formats.nxxpcs import NxxpcsBackend
+from homodyne.data.formats.pychx import PychxBackend
 from homodyne.errors import InputError
 
 __all__ = ["ENGINES", "open_lazily", "recognize", "write_aps_legacy", "write_apsu", "write_netcdf_stream"]
@@ -34,13 +36,26 @@ def _open_npz(path: str | os.PathLike[str]) -> xr.Dataset:
     return xr.open_dataset(path, engine=NpzBackend, chunks=None, cache=False)
 
 
+def _open_nxxpcs(path: str | os.PathLike[str]) -> xr.Dataset:
+    return xr.open_dataset(path, engine=NxxpcsBackend, chunks=None, cache=False)
+
+
+def _open_pychx(path: str | os.PathLike[str]) -> xr.Dataset:
+    return xr.open_dataset(path, engine=PychxBackend, chunks=None, cache=False)
+
+
 ENGINES: dict[str, Opener] = {
     "apsu": _open_apsu,
     "aps_legacy": _open_legacy,
+    "nxxpcs": _open_nxxpcs,
+    "pychx": _open_pychx,
     "netcdf": open_netcdf,
     "npz": _open_npz,
     "zarr": open_zarr,
 }
+
+
+_BY_CONTENT = {"apsu": apsu, "aps_legacy": aps_legacy, "netcdf": netcdf, "nxxpcs": nxxpcs, "pychx": pychx}
 
 
 def recognize(path: str | os.PathLike[str]) -> str:
@@ -70,11 +85,13 @@ def recognize(path: str | os.PathLike[str]) -> str:
 
 def _recognize_hdf5(path: str | os.PathLike[str]) -> str:
     with open_hdf5(path) as file:
-        for name, module in (("apsu", apsu), ("aps_legacy", aps_legacy), ("netcdf", netcdf)):
+        for name, module in _BY_CONTENT.items():
             if module.recognized(file):
                 return name
         if "xpcs/multitau" in file:
             return "apsu"  # its reader says that there are no two-time matrices, and what there is
+        if nxxpcs.declared(file):
+            return "nxxpcs"  # the same
         raise _unknown(path, tree(file))
 
 

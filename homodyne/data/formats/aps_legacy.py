@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from xarray.backends import BackendEntrypoint
 
-from homodyne.data.formats.bins import bins_dataset, source_file
+from homodyne.data.formats.bins import RING_SPREAD, bins_dataset, source_file
 from homodyne.data.formats.hdf5 import MatrixStack, frame_spacing, number, numeric_order, open_hdf5, tree, vector
 from homodyne.data.writing import replaced
 from homodyne.errors import InputError
@@ -25,8 +25,6 @@ LABELS = "xpcs/qphi_bin_to_process"
 Q_LIST = "xpcs/dqlist"
 PHI_LIST = "xpcs/dphilist"
 EXPOSURE = "measurement/instrument/detector/exposure_period"
-# Bins of one ring differ in q by up to about +-10 %.
-RING_SPREAD = 0.2
 KEPT_NUMBERS = {
     "exposure_period_s": EXPOSURE,
     "stride_frames": "xpcs/stride_frames",

@@ -25,6 +25,7 @@ from homodyne.data.formats.hdf5 import (
     number,
     numeric_order,
     open_hdf5,
+    seconds,
     text,
     tree,
     vector,
@@ -37,7 +38,6 @@ LABELS = "xpcs/twotime/processed_bins"
 CONFIG = "xpcs/twotime/config"
 QMAP = "xpcs/qmap"
 FRAME_TIME = "entry/instrument/detector_1/frame_time"
-SECONDS = {"": 1.0, "s": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
 KEPT_TEXT = {
     "start_time": "entry/start_time",
     "schema_version": "entry/schema_version",
@@ -185,13 +185,9 @@ def _require_q_phi(file: h5py.File) -> None:
 
 def _dt(file: h5py.File) -> tuple[float | None, str]:
     """dt = frame_time x stride_frame x avg_frame of the two-time analysis [s]."""
-    frame_time = number(file, FRAME_TIME)
-    if frame_time is not None:
-        attrs = file[FRAME_TIME].attrs
-        unit = as_text(attrs.get("unit", attrs.get("units", "")))
-        if unit not in SECONDS:
-            return None, f"not usable: frame_time has the unknown unit {unit!r}"
-        frame_time *= SECONDS[unit]
+    frame_time, problem = seconds(file, FRAME_TIME)
+    if problem:
+        return None, problem
     names = ("stride_frame", "avg_frame")
     return frame_spacing({"frame_time": frame_time, **{name: number(file, f"{CONFIG}/{name}") for name in names}})
 

@@ -18,6 +18,7 @@ from homodyne.errors import InputError
 # Default HDF5 chunk cache; compressed matrices stored as one chunk get a cache that holds one matrix instead,
 # since otherwise every block would decompress the whole matrix again.
 CACHE_BYTES = 1 << 20
+SECONDS = {"": 1.0, "s": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 @contextmanager
@@ -54,6 +55,17 @@ def number(file: h5py.File, path: str) -> float | None:
     if values.size != 1:
         raise InputError(path, values.shape, "is not a single number", "check the writer of this file")
     return float(values[0])
+
+
+def seconds(file: h5py.File, path: str) -> tuple[float | None, str]:
+    """A time [s] by its unit attribute, seconds without one, and what is wrong with it: None, "" when absent."""
+    value = number(file, path)
+    if value is None:
+        return None, ""
+    unit = as_text(file[path].attrs.get("unit", file[path].attrs.get("units", "")))
+    if unit not in SECONDS:
+        return None, f"not usable: {path.rsplit('/', 1)[-1]} has the unknown unit {unit!r}"
+    return value * SECONDS[unit], ""
 
 
 def text(file: h5py.File, path: str) -> str | None:
