@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UI_PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test ui lint check format clean
+.PHONY: help install install-dev demo test docs ui lint check format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ demo: $(VENV)/.installed ## simulate a measurement, write the file, fit it, comp
 
 test: $(VENV)/.installed-dev ## fast test suite
 	@$(BIN)/python -m pytest -n 2
+
+docs: $(VENV)/.installed-dev ## the documentation site: docs/_build/html/index.html; warnings are errors
+	@$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html . docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 ui: $(VENV)/.installed ## MLflow's user interface on 127.0.0.1:5000 (other port: make ui UI_PORT=5001)
 	@mkdir -p outputs
@@ -42,7 +46,7 @@ format: $(VENV)/.installed-dev ## apply the style
 check: lint test ## what has to pass before a merge
 
 clean: ## remove .venv and caches; outputs/ stays
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -85,7 +85,7 @@ def _ratios(case: str, fits: dict[str, Any], chi2: dict[str, float]) -> str | No
 def _parameters(case: str, result: dict[str, Any]) -> list[str]:
     judged, fits = result["judged"], {who: f for who, f in result["fits"].items() if "theta" in f}
     head = [cell for who in fits for cell in (f"{who}", f"{who} stderr", f"{who} pull")]
-    lines = ["", f"### {case}", "", _row("parameter", "truth", "start", *head), _row(*["---"] * (3 + len(head)))]
+    lines = ["", f"## {case}", "", _row("parameter", "truth", "start", *head), _row(*["---"] * (3 + len(head)))]
     for name in NAMES:
         cells: list[str] = []
         for who, fit in fits.items():
