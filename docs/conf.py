@@ -8,6 +8,7 @@ browsers draw themselves, and pages need no network.
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import typing
 from pathlib import Path
 
@@ -59,6 +60,30 @@ def mathml_block(writer: typing.Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings are written to be read in the source; say to napoleon what it would misunderstand.
+
+    ``a, b: text`` below Attributes describes two of them. What stands before a colon in the first line of a property, or
+    in a sentence below Returns, is no type.
+    """
+    if what in ("property", "attribute") and lines:
+        lines[0] = lines[0].replace(": ", " – ", 1)
+    section = ""
+    out: list[str] = []
+    for line in lines:
+        if re.fullmatch(r"(Args|Attributes|Returns|Raises):", line):
+            section = line
+        several = re.match(r"(    )(\w+(?:, \w+)+)(: .*)", line) if section == "Attributes:" else None
+        if several:
+            first, *others = several.group(2).split(", ")
+            out += [f"    {one}: see {others[-1]}" for one in (first, *others[:-1])]
+            line = f"    {others[-1]}{several.group(3)}"
+        if section == "Returns:" and re.match(r"    \w+[.;,]? \w+.*: ", line):
+            line = line.replace(": ", " – ", 1)
+        out.append(line)
+    lines[:] = out
+
+
 def door(app: Sphinx, error: Exception | None) -> None:
     """index.html beside the folders, which leads to the first page."""
     if error is None and app.builder.format == "html":
@@ -71,4 +96,5 @@ def door(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (mathml_inline, None), (mathml_block, None))
+    app.connect("autodoc-process-docstring", plain_docstring, priority=100)  # before napoleon
     app.connect("build-finished", door)

@@ -11,7 +11,7 @@ from typing import Any
 from homodyne.cli.migration_parameters import migrate_parameters
 from homodyne.cli.migration_rules import reason_for
 from homodyne.cli.old_settings import Kind, Note, Old, finite
-from homodyne.config.schema import SCALINGS
+from homodyne.config.schema import SCALINGS, NlsqConf
 from homodyne.errors import InputError
 
 CONVENTIONS = ("homodyne-2", "physical")
@@ -195,11 +195,7 @@ def _solver(old: Old, settings: dict[str, Any], choices: dict[str, str]) -> None
             old.note(Kind.MAPPED, key, f"optimization.nlsq.{name}={value:g}")
     _scaling(old, settings["model"], nlsq)
     _search(old, choices)
-    key, loss = old.get("optimization.nlsq.loss")
-    if loss == "linear":
-        old.note(Kind.MAPPED, key, "least squares, as always here")
-    elif loss is not None:
-        old.note(Kind.ATTENTION, key, f"{loss}: {_LOSS}")
+    _loss(old, nlsq)
     key, kept = old.get("optimization.streaming.enable_checkpoints")
     if key:
         settings["optimization"]["checkpoint"] = bool(kept)
@@ -212,10 +208,23 @@ def _solver(old: Old, settings: dict[str, Any], choices: dict[str, str]) -> None
         settings["optimization"]["nlsq"] = nlsq
 
 
-_LOSS = (
-    "plain least squares is fitted, which homodyne 2.x also did above a million points; outliers show in the residual maps, "
-    "and robust losses are explicit options (docs/robust_loss.md)"
-)
+def _loss(old: Old, nlsq: dict[str, Any]) -> None:
+    key, loss = old.get("optimization.nlsq.loss")
+    if loss is None:
+        return
+    known = [c for f in dataclasses.fields(NlsqConf) if f.name == "loss" for c in f.metadata["choices"]]
+    if loss not in known:
+        text = f"{loss} is not among {', '.join(known)}: plain least squares is fitted"
+        old.note(Kind.ATTENTION, key, text)
+        return
+    nlsq["loss"] = loss
+    old.note(Kind.MAPPED, key, f"optimization.nlsq.loss={loss}")
+    if loss != "linear":
+        text = (
+            "at every size here, while homodyne 2.x applied it up to a million points only; residuals count less from "
+            "optimization.nlsq.loss_scale on. Without outliers linear is better (docs/robust_loss.md)"
+        )
+        old.note(Kind.ATTENTION, key, text)
 
 
 def _scaling(old: Old, model: dict[str, Any], nlsq: dict[str, Any]) -> None:
@@ -260,14 +269,13 @@ def _search(old: Old, choices: dict[str, str]) -> None:
         old.note(Kind.ATTENTION, key, f"{forced}: strategy=auto chooses by points and memory, with the same result")
     for name, wanted in (("cmaes", "cmaes_nlsq"), ("multi_start", "multistart")):
         key, on = old.get(f"optimization.nlsq.{name}.enable")
-        if on:
-            old.note(
-                Kind.ATTENTION,
-                key,
-                f"the search from many starts is part of every fit without a start; strategy={wanted} makes it wider",
-            )
+        if on and choices.get("strategy") in (None, "hybrid_streaming"):
+            choices["strategy"] = wanted
+            old.note(Kind.MAPPED, key, f"strategy={wanted}; the default searches as well, and is faster")
+        elif on:
+            old.note(Kind.ATTENTION, key, f"a second search beside strategy={choices['strategy']}, which was kept")
         elif key:
-            old.note(Kind.MAPPED, key, "off; a fit without start values is searched for all the same")
+            old.note(Kind.MAPPED, key, "off; without start values the start is searched for all the same")
 
 
 def _rest(old: Old) -> None:

@@ -70,7 +70,9 @@ def test_laminar_flow_keeps_its_numbers(tmp_path, capsys):
     assert model["start"] == {"D0": 9000.0, "alpha": -0.5, "D_offset": 200.0, "gamma_dot_0": 0.004}
     assert model["fixed"] == {"beta": 0.0, "gamma_dot_offset": 0.0}  # the second is not among the active ones
     assert model["bounds"] == {"D0": [100.0, 1e5], "gamma_dot_0": [1e-6, 0.5], "phi0": [-10.0, 10.0]}
+    assert settings["strategy"]["name"] == "cmaes_nlsq"
     assert settings["optimization"]["nlsq"]["memory_fraction"] == 0.6
+    assert settings["optimization"]["nlsq"]["loss"] == "soft_l1"
     assert settings["optimization"]["checkpoint"] is True
     assert settings["plots"] is False
     assert fit_arguments(settings, tmp_path)["scaling"] == "auto"
@@ -94,7 +96,12 @@ def test_no_key_is_dropped_silently(capsys):
 def test_settings_are_the_output_without_a_file(capsys):
     assert main([str(LAMINAR)]) == 0
     out = capsys.readouterr().out
-    assert yaml.safe_load(out)["defaults"] == ["config", {"override model": "laminar_flow"}, "_self_"]
+    assert yaml.safe_load(out)["defaults"] == [
+        "config",
+        {"override model": "laminar_flow"},
+        {"override strategy": "cmaes_nlsq"},
+        "_self_",
+    ]
     assert "# ! " in out  # what needs attention stays with the settings
 
 
@@ -170,7 +177,7 @@ def test_what_a_value_means(tmp_path):
         parameter_space={"bounds": [{"name": "phi0", "min": -1.0, "max": 1.0}]},
         optimization={
             "method": "cmc",
-            "nlsq": {"loss": "linear", "anti_degeneracy": {"enable": False, "per_angle_mode": "constant"}},
+            "nlsq": {"loss": "arctan", "anti_degeneracy": {"enable": False, "per_angle_mode": "constant"}},
         },
         performance={"strategy_override": "streaming"},
     )
@@ -185,6 +192,7 @@ def test_what_a_value_means(tmp_path):
     assert "did not tell angles apart" in texts["analysis_mode"]
     assert "least-squares fit" in texts["optimization.method"]
     assert "give dataset.path" in texts["experimental_data"]
+    assert "plain least squares" in texts["optimization.nlsq.loss"]
 
 
 @pytest.mark.parametrize(
