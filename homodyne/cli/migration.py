@@ -45,7 +45,9 @@ def migrate(nested: Mapping[str, Any], folder: Path, convention: str | None = No
     old = Old.of(nested)
     if not old.leaves:
         raise InputError("config", list(nested), "holds no settings", "give the configuration of a fit")
-    first_generation = old.below("optimization_config") or old.below("analyzer_parameters.temporal")
+    first_generation = old.below("optimization_config") or (
+        old.below("analyzer_parameters.temporal") and "analysis_mode" not in old.leaves
+    )
     chosen = convention or ("physical" if first_generation else "homodyne-2")
     settings: dict[str, Any] = {"model": {}, "dataset": {}, "optimization": {}}
     choices = {"model": _model(old)}
@@ -103,7 +105,7 @@ def _data(old: Old, folder: Path, dataset: dict[str, Any]) -> None:
             old.note(Kind.ATTENTION, key, f"{path} is not found from here: set dataset.path")
     for target, unit, keys in (
         ("q", "1/angstrom", ("analyzer_parameters.scattering.wavevector_q", "analyzer_parameters.wavevector_q")),
-        ("gap_angstrom", "angstrom", ("analyzer_parameters.geometry.stator_rotor_gap", "analyzer_parameters.gap")),
+        ("gap_angstrom", "angstrom", ("analyzer_parameters.geometry.stator_rotor_gap",)),
         ("dt", "s", ("analyzer_parameters.dt", "analyzer_parameters.temporal.dt")),
     ):
         key, value = old.get(*keys)
@@ -114,13 +116,17 @@ def _data(old: Old, folder: Path, dataset: dict[str, Any]) -> None:
         old.note(
             Kind.ATTENTION, "dt", "the file's own dt counts here: one that differs is an error that names both values"
         )
+    key, several = old.get("analyzer_parameters.scattering.wavevector_q_list")
+    if several is not None:
+        text = f"several q in one fit: dataset.q={list(several)}; with one q first, the fits can be compared"
+        old.note(Kind.ATTENTION, key, text)
     _frames(old, dataset)
 
 
 def _frames(old: Old, dataset: dict[str, Any]) -> None:
     first_key, first = old.get("analyzer_parameters.start_frame", "analyzer_parameters.temporal.start_frame")
     last_key, last = old.get("analyzer_parameters.end_frame", "analyzer_parameters.temporal.end_frame")
-    step_key, step = old.get("analyzer_parameters.frame_step")
+    step_key, step = old.get("analyzer_parameters.frame_step", "analyzer_parameters.temporal.frame_interval")
     unit_key, unit = old.get("analyzer_parameters.time_unit")
     if first is not None or last is not None:
         first = 1 if first is None else int(first)
@@ -158,8 +164,6 @@ def _angles(old: Old, dataset: dict[str, Any]) -> None:
     ):
         switch, enabled = old.get(f"{group}.enabled")
         key, ranges = old.get(f"{group}.{name}")
-        if switch:
-            old.read.add(switch)
         if ranges is None or (switch and not enabled):
             if switch and not any(n.key == switch for n in old.notes):
                 old.note(Kind.MAPPED, switch, "all angles" if not enabled else "no ranges: all angles")

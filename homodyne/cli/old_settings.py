@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import math
@@ -47,8 +48,12 @@ class Old:
 
     def get(self, *keys: str) -> tuple[str, Any]:
         """The first of the keys that has a value, and the value; ("", None) where none has one."""
-        self.read.update(k for k in keys if k in self.leaves)
-        return next(((k, self.leaves[k]) for k in keys if self.leaves.get(k) not in (None, [], {})), ("", None))
+        self.read.update(k for k in keys if k in self.leaves and self.leaves[k] in (None, []))
+        found = next((k for k in keys if self.leaves.get(k) not in (None, [])), None)
+        if found is None:
+            return "", None
+        self.read.add(found)
+        return found, self.leaves[found]
 
     def below(self, prefix: str) -> bool:
         """Whether any key lies below the prefix."""
@@ -72,11 +77,14 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def finite(key: str, value: Any) -> float:
-    """The value as a number.
+    """The value as a number; YAML reads ``1e-5``, without a point, as text.
 
     Raises:
         InputError: it is none, or not finite.
     """
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise InputError(key, value, "is not a finite number", "correct it in the older file")
     return float(value)

@@ -165,6 +165,28 @@ def test_frames(tmp_path, changes, expected, attention):
     assert attention in " ".join(note.text for note in migration.of(Kind.ATTENTION))
 
 
+def test_both_places_of_times_and_numbers_without_a_point(tmp_path):
+    """Some files of homodyne 2.1 hold dt and frames twice; ``1e-5`` is text to YAML."""
+    text = """
+analysis_mode: laminar_flow
+experimental_data: {file_path: x.hdf}
+analyzer_parameters:
+  dt: 1e-1
+  temporal: {dt: 0.1, frame_interval: 2}
+  scattering: {wavevector_q: 0.0054, wavevector_q_list: [0.0054, 0.0108]}
+parameter_space: {bounds: [{name: gamma_dot_t0, min: 1e-5, max: 1.0}]}
+"""
+    (tmp_path / "old.yaml").write_text(text)
+    migration = migrate(read(tmp_path / "old.yaml"), tmp_path)
+    assert migration.settings["dataset"]["dt"] == 0.1
+    assert migration.settings["model"]["convention"] == "homodyne-2"  # of the second generation all the same
+    assert migration.settings["model"]["bounds"]["gamma_dot_0"] == [1e-5, 1.0]
+    assert migration.of(Kind.UNKNOWN) == []
+    told = {note.key: note.text for note in migration.of(Kind.ATTENTION)}
+    assert "larger frame averages" in told["analyzer_parameters.temporal.frame_interval"]
+    assert "several q" in told["analyzer_parameters.scattering.wavevector_q_list"]
+
+
 def test_what_a_value_means(tmp_path):
     old = static(
         analysis_mode="static_isotropic",
