@@ -14,7 +14,7 @@ class Errors:
     """Errors of a fit.
 
     Attributes:
-        method: iid, speckle or jackknife.
+        method: iid, speckle, repetitions or jackknife.
         root: (p, r), root root^T is the covariance of theta; rows of parameters that did not move are 0.
         null: (p, z), directions the data leave open.
         scaling: variances of contrast and offset per angle, (n_phi, 2); inf where the data leave them open.
