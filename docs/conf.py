@@ -80,7 +80,8 @@ def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: obj
             line = f"    {others[-1]}{several.group(3)}"
         if section == "Returns:" and re.match(r"    \w+[.;,]? \w+.*: ", line):
             line = line.replace(": ", " – ", 1)
-        out.append(line)
+        # |g1| is a modulus, and no substitution
+        out.append(line if "`" in line else line.replace("|", r"\|"))
     lines[:] = out
 
 

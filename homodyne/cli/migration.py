@@ -71,7 +71,7 @@ def _model(old: Old) -> str:
             key,
             mode,
             "has no model with the same parameters here",
-            "see docs/physics.md, or write it (docs/own_model.md)",
+            "model=heterodyne has a reference at rest and one fraction (docs/physics.md): give its parameters by hand",
         )
     name = "laminar_flow" if mode == "laminar_flow" else "static"
     old.note(Kind.MAPPED, key, f"model={name}")
