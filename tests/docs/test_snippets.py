@@ -186,3 +186,12 @@ def test_configuration_of_the_site_loads():
     assert names["root_doc"] == "docs/index"
     assert (ROOT / "docs" / "_static" / names["html_css_files"][0]).exists()
     assert "latex2mathml" in sys.modules
+
+
+def test_reference_has_every_public_name_and_setting():
+    import homodyne
+
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    settings = re.findall(r"^class (\w+)", Path(schema.__file__).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    wanted = [*(f"homodyne.{n}" for n in homodyne.__all__), *(f"homodyne.config.schema.{n}" for n in settings)]
+    assert [n for n in wanted if not re.search(rf":: {re.escape(n)}\b", text)] == []
