@@ -11,7 +11,7 @@ import dataclasses
 import glob
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,19 +214,21 @@ def _require_same(first: Dataset, other: Dataset) -> None:
     if first.n_t != other.n_t:
         n = min(first.n_t, other.n_t)
         raise refuse("frames", other.n_t, first.n_t, f"choose frames that all files have, e.g. dataset.frames=[1,{n}]")
-    close: list[tuple[str, np.ndarray, np.ndarray, Callable[[np.ndarray, np.ndarray], bool]]] = [
-        ("q", other.sector_q, first.sector_q, lambda a, b: np.allclose(a, b, rtol=Q_RTOL, atol=0)),
-        ("phi", other.phi, first.phi, lambda a, b: bool(np.all(np.abs((a - b + 180) % 360 - 180) <= PHI_DEG))),
-    ]
-    for field, a, b, alike in close:
-        if a.size != b.size or not alike(a, b):
-            shown = [np.array2string(v, threshold=8, precision=6, separator=", ") for v in (a, b)]
-            raise refuse(
-                field, shown[0], shown[1], f"{same}, or select q and phi that all have (dataset.q, dataset.phi)"
-            )
+    remedy = f"{same}, or select q and phi that all have (dataset.q, dataset.phi)"
+    if first.n_phi != other.n_phi:
+        raise refuse("phi", _shown(other.phi), _shown(first.phi), remedy)
+    if not np.allclose(other.sector_q, first.sector_q, rtol=Q_RTOL, atol=0):
+        raise refuse("q", _shown(other.sector_q), _shown(first.sector_q), remedy)
+    if np.any(np.abs((other.phi - first.phi + 180) % 360 - 180) > PHI_DEG):
+        raise refuse("phi", _shown(other.phi), _shown(first.phi), remedy)
     if abs(first.dt - other.dt) > DT_RTOL * first.dt:
         raise refuse("dt", other.dt, f"{first.dt:.9g} s", same)
     if (first.gap is None) != (other.gap is None) or (first.gap and other.gap and first.gap != other.gap):
         raise refuse("gap", other.gap, first.gap, "give dataset.gap_angstrom")
     if [len(m) for m in first.maps.members] != [len(m) for m in other.maps.members]:
         raise refuse("merged angles", other.attrs.get("merged_angles"), first.attrs.get("merged_angles"), same)
+
+
+def _shown(values: np.ndarray) -> str:
+    """Different values, in order."""
+    return ", ".join(dict.fromkeys(f"{value:.6g}" for value in values))

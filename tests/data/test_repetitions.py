@@ -119,8 +119,9 @@ def test_sigma_of_the_mean(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "n_t", "message"),
     [
-        ({"q": [0.0056]}, N_T, r"q of .*b\.hdf='\[0\.0056, .*' differs from \[0\.0054, .*of .*a\.hdf; give repetitions of one"),
-        ({"phi": [0.0, 61.0, 60.4]}, N_T, r"phi of .*b\.hdf='\[ 0\. , 61\. , 60\.4\]' differs from"),
+        ({"q": [0.0056]}, N_T, r"q of .*b\.hdf='0\.0056' differs from 0\.0054 of .*a\.hdf; give repetitions of one"),
+        ({"phi": [0.0, 61.0, 60.4]}, N_T, r"phi of .*b\.hdf='0, 61, 60\.4' differs from 0, 60, 60\.4 of"),
+        ({"processed": [1, 3]}, N_T, r"phi of .*b\.hdf='0, 60\.4' differs from 0, 60, 60\.4 of .*select q and phi"),
         ({"frame_time_s": 0.11}, N_T, r"dt of .*b\.hdf=0\.11 differs from 0\.1 s of .*a\.hdf"),
         ({}, 20, r"frames of .*b\.hdf=20 differs from 24 of .*a\.hdf; .*dataset\.frames=\[1,20\]"),
     ],
