@@ -10,6 +10,7 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import Frames, Side, kernel_fields, take
+from homodyne.optimization.loss import TERMS, Loss
 
 
 def tiles(n: int, size: int) -> np.ndarray:
@@ -18,7 +19,7 @@ def tiles(n: int, size: int) -> np.ndarray:
     return np.array([(r, c) for r in edges for c in edges if c >= r])
 
 
-@partial(jax.jit, static_argnames=("model", "size"))
+@partial(jax.jit, static_argnames=("model", "size", "loss"))
 def dense_gram(
     model: Model,
     size: int,
@@ -31,7 +32,9 @@ def dense_gram(
     references: jax.Array,
     min_lag: jax.Array | int,
     inverses: jax.Array,
-) -> jax.Array:
+    loss: Loss | None = None,
+    sigma: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array | None]:
     """Gram matrix Y^T Y, Y = X W^T, of the rows X = [s, 1, ds/dtheta, r] of all pairs in angle-balanced chunks.
 
     A chunk is the same tile of every angle; theta are the parameters of one channel after the other, m in all, as in
@@ -44,28 +47,40 @@ def dense_gram(
         weights: square roots of the weights, of the same shape, 0 where a point is to be ignored; or None.
         references: (n_phi, 2) reference contrast and offset of r.
         inverses: W, (n_phi, m+3, m+3).
+        loss: a robust loss weights the rows, see ``moments``. sigma: noise per angle (n_phi,), needed with a loss.
 
     Returns:
-        (n_phi, m+3, m+3).
+        (n_phi, m+3, m+3), and the sums of the loss's terms, (n_phi, 6), or None.
     """
+    n_phi = c2.shape[0]
 
-    def chunk(n: jax.Array, total: jax.Array) -> jax.Array:
+    def chunk(n: jax.Array, total: tuple) -> tuple:
         corner = corners[n]
         lag = corner[1] - corner[0] + jnp.arange(size)[None, :] - jnp.arange(size)[:, None]
 
         # a loop, not a batch: XLA has no fast matrix product of a batch of such narrow matrices
-        def one_angle(k: jax.Array, total: jax.Array) -> jax.Array:
-            columns = _columns(model, size, sides, c2, weights, (k, *corner), lag >= min_lag, references[k])
+        def one_angle(k: jax.Array, total: tuple) -> tuple:
+            noise = None if sigma is None else sigma[k]
+            columns, terms = _columns(
+                model, size, sides, c2, weights, (k, *corner), lag >= min_lag, references[k], loss, noise
+            )
             y = inverses[k] @ columns.reshape(len(columns), size * size)
-            return jax.lax.dynamic_update_index_in_dim(total, total[k] + y @ y.T, k, 0)
+            gram = jax.lax.dynamic_update_index_in_dim(total[0], total[0][k] + y @ y.T, k, 0)
+            return gram, None if terms is None else total[1].at[k].add(terms)
 
-        return jax.lax.fori_loop(0, c2.shape[0], one_angle, total)
+        return jax.lax.fori_loop(0, n_phi, one_angle, total)
 
-    return jax.lax.fori_loop(first, last, chunk, jnp.zeros(inverses.shape))
+    nothing = None if loss is None else jnp.zeros((n_phi, len(TERMS)))
+    return jax.lax.fori_loop(first, last, chunk, (jnp.zeros(inverses.shape), nothing))
 
 
-def _columns(model, size, sides, c2, weights, corner, wanted, scaling_ref) -> jax.Array:
-    """The columns [s, 1, ds/dtheta, r] on one tile of one angle, (m+3, size, size), times the root of the weight."""
+def _columns(
+    model, size, sides, c2, weights, corner, wanted, scaling_ref, loss, sigma
+) -> tuple[jax.Array, jax.Array | None]:
+    """The columns [s, 1, ds/dtheta, r] on one tile of one angle, (m+3, size, size), times the root of the weight.
+
+    Beside them the sums of the loss's terms.
+    """
     k, row, col = corner
     early, late = (
         tuple(take(Frames(*(a[k] for a in f)), start, size) for f in part)
@@ -77,10 +92,15 @@ def _columns(model, size, sides, c2, weights, corner, wanted, scaling_ref) -> ja
     r = y.astype(jnp.float64) - scaling_ref[1] - scaling_ref[0] * s
     valid = wanted & jnp.isfinite(y)
     bases = [jnp.where(valid, x if w is None else w * x, 0.0) for x in (s, jnp.ones_like(s), r, *fields_of(s, fields))]
+    terms = None
+    if loss is not None:
+        column, residual, each = loss.rows(bases[2] / sigma, valid)
+        bases = [(residual if n == 2 else column) * x for n, x in enumerate(bases)]
+        terms = each.sum((1, 2))
     # computed once, not anew for every column
     s, one, r, *gradient = jax.lax.optimization_barrier(bases)
     blocks = [f * (b.dz[:, None, :] - a.dz[:, :, None]) for f, a, b in zip(gradient, early, late, strict=True)]
-    return _stacked([s[None], one[None], *blocks, r[None]])
+    return _stacked([s[None], one[None], *blocks, r[None]]), terms
 
 
 def _stacked(blocks: list[jax.Array]) -> jax.Array:

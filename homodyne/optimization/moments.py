@@ -16,6 +16,9 @@ sums and thin matrix products of a few fields,
 
 P and Q are measured from the strip's middle frame: the four terms nearly cancel where frames are close, and far from
 t = 0 the uncentered ones would lose six digits.
+
+With a robust loss (``loss.py``) rows are weighted so that the gram matrix holds the exact gradient and Hessian of the
+robust cost at ``reference``: the columns but the last by the root of the curvature, the last by rho' over it.
 """
 
 from __future__ import annotations
@@ -30,18 +33,23 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import Side, angle, kernel_fields, seen_from, take
+from homodyne.optimization.loss import TERMS, Loss
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("gram", "count"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("gram", "count", "terms"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Sums over pairs: ``gram`` (m+3, m+3) and the number of valid pairs ``count``; a commutative monoid under +."""
+    """Sums over pairs: ``gram`` (m+3, m+3) and the number of valid pairs ``count``; a commutative monoid under +.
+
+    ``terms`` (6,) are the sums of ``Loss.terms``, None without a robust loss.
+    """
 
     gram: jax.Array
     count: jax.Array
+    terms: jax.Array | None = None
 
     def __add__(self, other: Moments) -> Moments:
-        return Moments(self.gram + other.gram, self.count + other.count)
+        return jax.tree.map(jnp.add, self, other)
 
 
 def zero(n_columns: int) -> Moments:
@@ -80,7 +88,7 @@ class Panel(NamedTuple):
     weights: jax.Array | np.ndarray | None
 
 
-@partial(jax.jit, static_argnames=("model", "shape", "factor", "dtype"))
+@partial(jax.jit, static_argnames=("model", "shape", "factor", "dtype", "loss"))
 def accumulate(
     model: Model,
     shape: TileShape,
@@ -90,6 +98,8 @@ def accumulate(
     min_lag: jax.Array | int,
     factor: bool = False,
     dtype: str = "float64",
+    loss: Loss | None = None,
+    sigma: jax.Array | float = 1.0,
 ) -> Moments:
     """Sum the moments of one panel of c2.
 
@@ -99,15 +109,16 @@ def accumulate(
         min_lag: smallest t2 - t1 in frames.
         factor: take exponentials as products of numbers per frame, where ``can_factor`` allows it.
         dtype: float32 evaluates the model and sums over a tile in single precision; tiles always add up in float64.
+        loss: None for least squares. sigma: noise of the angle, only used with a loss.
     """
     side = angle(sides, panel.k)
 
     def strip(b: jax.Array, total: _Blocks) -> _Blocks:
-        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows, factor, dtype)
+        part = _strip(model, shape, panel, side, scaling_ref, min_lag, b * shape.rows, factor, dtype, loss, sigma)
         return jax.tree.map(jnp.add, total, part)
 
-    total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model))
-    return Moments(_assemble(model, total), total.n_valid)
+    total = jax.lax.fori_loop(0, -(-panel.n_rows // shape.rows), strip, _no_blocks(model, loss))
+    return Moments(_assemble(model, total), total.n_valid, total.terms)
 
 
 class _Blocks(NamedTuple):
@@ -117,16 +128,18 @@ class _Blocks(NamedTuple):
     mixed: tuple[jax.Array, ...]
     pairs: tuple[jax.Array, ...]
     n_valid: jax.Array
+    terms: jax.Array | None
 
 
 class _Sums(NamedTuple):
-    """Sums of one strip: row sums of every product (n, R), thin products per column (n_thin, W)."""
+    """Sums of one strip: row sums of every product (n, R), thin products per column (n_thin, W), those of the loss."""
 
     rows: jax.Array
     cols: jax.Array
+    terms: jax.Array | None
 
 
-def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) -> _Blocks:
+def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype, loss, sigma) -> _Blocks:
     """Moments of the rows [row, row + R) of a panel, from their diagonal to the last frame."""
     first = panel.row0 + row
     early = tuple(take(f, first, shape.rows) for f in side.early)
@@ -139,9 +152,12 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) 
     left = [p.astype(dtype) for p in p_early]
     reference = scaling_ref.astype(dtype)
     # frames beyond the data must not look valid, whatever the padding of a panel holds
+    # 32 bits: as many lanes as the numbers of single precision; but eight of them beside a power are more than the
+    # compiler can select code for on processors with AVX-512 ("LLVM ERROR: Cannot select", jaxlib 0.10.2)
+    whole = jnp.int32 if shape.narrow > 8 else jnp.int64
     i = jnp.arange(shape.rows)
-    i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols).astype(jnp.int32)
-    least = jnp.asarray(min_lag, jnp.int32)
+    i = jnp.where(row + i < panel.n_rows, first + i, 2 * panel.n_cols).astype(whole)
+    least = jnp.asarray(min_lag, whole)
     products = _products(model)
 
     def tiles(width: int, start: jax.Array):
@@ -155,19 +171,18 @@ def _strip(model, shape, panel, side, scaling_ref, min_lag, row, factor, dtype) 
             # slices are copied out first: fused into the arithmetic, their moving offsets keep it from being vectorized
             own, late, y = jax.lax.optimization_barrier((here, late, y))
             j = col + jnp.arange(width)
-            # 32 bits: as many lanes as the numbers of single precision
-            j = jnp.where(j < panel.n_cols, j, -1).astype(jnp.int32)
+            j = jnp.where(j < panel.n_cols, j, -1).astype(whole)
             valid = (j[None, :] - i[:, None] >= least) & ~jnp.isnan(y)
             y, w = (None if a is None else a.astype(dtype) for a in (y, w))
-            fields = _masked_fields(model, own, late, y, valid, w, reference)
+            fields, terms = _masked_fields(model, own, late, y, valid, w, reference, loss, sigma)
             rows, thin = _tile_sums(products, fields, left, valid)
             cols = jax.lax.dynamic_update_slice(sums.cols, thin, (jnp.zeros_like(col), col))
-            return _Sums(sums.rows + rows, cols)
+            return _Sums(sums.rows + rows, cols, jax.tree.map(jnp.add, sums.terms, terms))
 
         return tile
 
     n_thin = sum(_thin_rows(model, left) for left in products.values())
-    sums = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])))
+    sums = _Sums(jnp.zeros((len(products) + 1, shape.rows)), jnp.zeros((n_thin, panel.c2.shape[1])), _no_terms(loss))
     # wide tiles, and narrow ones for what is left: less evaluated beyond the last frame
     n_wide = (panel.n_cols - first) // shape.cols
     rest = first + n_wide * shape.cols
@@ -214,20 +229,41 @@ def _thin_rows(model: Model, left: tuple[int, ...] | None) -> int:
     return 0 if left is None else 1 + sum(len(model.channels[c].parameters) for c in left)
 
 
-def _masked_fields(model, early, late, y, valid, w, scaling_ref) -> list[jax.Array | None]:
+def _no_terms(loss: Loss | None) -> jax.Array | None:
+    return None if loss is None else jnp.zeros(len(TERMS))
+
+
+def _masked_fields(
+    model, early, late, y, valid, w, scaling_ref, loss, sigma
+) -> tuple[list[jax.Array | None], jax.Array | None]:
     """The bases (s, 1, r, fields of the channels) on a tile, zero where not valid, times the square root of the weight.
 
-    With equal weights the base 1 is the mask itself, which every other base carries already: None.
+    With equal weights the base 1 is the mask itself, which every other base carries already: None. Beside them the sums
+    of the loss's terms.
     """
     s, gradient = kernel_fields(model, early, late)
     # each array is used many times: computed once, not fused anew into every use
     s, valid, *gradient = jax.lax.optimization_barrier([jnp.where(valid, s, 0.0), valid, *gradient])
     r = jnp.where(valid, y - scaling_ref[1] - scaling_ref[0] * s, 0.0)
     masked = [None if g is None else jnp.where(valid, g, 0.0) for g in gradient]
+    if loss is not None:
+        return _robust_bases(loss, sigma, s, r, masked, valid, w)
     bases = [s, None, r, *masked]
     if w is not None:
         bases = [None if x is None else w * x for x in (s, valid, r, *masked)]
-    return jax.lax.optimization_barrier(bases)
+    return jax.lax.optimization_barrier(bases), None
+
+
+def _robust_bases(loss, sigma, s, r, masked, valid, w) -> tuple[list[jax.Array | None], jax.Array]:
+    """The same with the weights of a robust loss, and the sums of its terms."""
+    weighted = r if w is None else w * r
+    column, residual, terms = loss.rows(weighted / jnp.asarray(sigma, r.dtype), valid)
+    if w is not None:
+        column = w * column
+    column, residual = jax.lax.optimization_barrier((column, residual))
+    bases = [None if x is None else column * x for x in (s, valid, None, *masked)]
+    bases[_R] = weighted * residual
+    return jax.lax.optimization_barrier(bases), terms.sum((1, 2), dtype=jnp.float64)
 
 
 def _tile_sums(products: Products, fields, p_early, valid) -> tuple[jax.Array, jax.Array]:
@@ -283,7 +319,7 @@ def _contract(model: Model, products: Products, sums: _Sums, p_early: list, p_la
         block -= from_cols[_thin_slice(model, products, at_col, key, c), own[d]]
         block -= from_cols[_thin_slice(model, products, at_col, key, d), own[c]].T
         pairs.append(_base(model, c)[0] * _base(model, d)[0] * block)
-    return _Blocks(plain, tuple(mixed), tuple(pairs), sums.rows[-1].sum())
+    return _Blocks(plain, tuple(mixed), tuple(pairs), sums.rows[-1].sum(), sums.terms)
 
 
 def _thin_slice(model: Model, products: Products, at_col: dict, key: tuple[int, int], c: int) -> slice:
@@ -295,10 +331,11 @@ def _thin_slice(model: Model, products: Products, at_col: dict, key: tuple[int, 
     return slice(start, start + len(model.channels[c].parameters))
 
 
-def _no_blocks(model: Model) -> _Blocks:
+def _no_blocks(model: Model, loss: Loss | None) -> _Blocks:
     sizes = [len(c.parameters) for c in model.channels]
     pairs = tuple(jnp.zeros((sizes[c], sizes[d])) for c in range(len(sizes)) for d in range(c, len(sizes)))
-    return _Blocks(jnp.zeros((3, 3)), tuple(jnp.zeros((3, size)) for size in sizes), pairs, jnp.zeros(()))
+    mixed = tuple(jnp.zeros((3, size)) for size in sizes)
+    return _Blocks(jnp.zeros((3, 3)), mixed, pairs, jnp.zeros(()), _no_terms(loss))
 
 
 def _assemble(model: Model, blocks: _Blocks) -> jax.Array:

@@ -18,12 +18,13 @@ class Problem:
     """What the loop needs to know.
 
     Attributes:
-        evaluate: theta (p,) -> Linearization; one pass.
+        evaluate: theta (p,) -> Linearization; one pass. With a robust loss, where contrast and offset are part of the
+            point, also (theta, contrast and offset (n_phi, 2)) -> Linearization.
         feasible: theta -> bool; costs no pass.
         lower, upper: bounds (p,); free: which parameters move (p,) bool.
     """
 
-    evaluate: Callable[[np.ndarray], Linearization]
+    evaluate: Callable[..., Linearization]
     feasible: Callable[[np.ndarray], bool]
     lower: np.ndarray
     upper: np.ndarray
@@ -123,10 +124,10 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         if damping > _MAX_DAMPING:
             return dataclasses.replace(state, status=Status.BORDER), None
         step = bounded_step(problem, state.theta, state.at, state.scale, damping)
-    predicted = _decrease(state.at, step)
-    trial = problem.evaluate(state.theta + step)
+    predicted = _decrease(state.at, step, damping)
+    trial = _evaluate(problem, state, step, damping)
     points = int(trial.counts.sum())
-    promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, state.scale, 0.0))
+    promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, state.scale, 0.0), 0.0)
     gain, accepted = _judge(state.at.cost, trial.cost, predicted, promised, tolerances.rounding)
     if accepted:
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
@@ -140,6 +141,14 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         state = dataclasses.replace(state, damping=damping, status=status, border=border)
         norms = _norms(problem, state)
     return state, Info(trial.cost, norms[0], norms[1], damping, accepted, points, 0.0)
+
+
+def _evaluate(problem: Problem, state: State, step: np.ndarray, damping: float) -> Linearization:
+    """The pass at the end of a step; contrast and offset of a robust fit take theirs."""
+    following = state.at.following
+    if following is None:
+        return problem.evaluate(state.theta + step)
+    return problem.evaluate(state.theta + step, following.after(step, damping))
 
 
 def _judge(cost: float, trial_cost: float, predicted: float, promised: float, rounding: float) -> tuple[float, bool]:
@@ -157,10 +166,11 @@ def _judge(cost: float, trial_cost: float, predicted: float, promised: float, ro
     return gain, gain > 1e-4
 
 
-def _decrease(at: Linearization, step: np.ndarray) -> float:
+def _decrease(at: Linearization, step: np.ndarray, damping: float) -> float:
     """Decrease of the cost that the linear model predicts for a step."""
     moved = at.jacobian @ step
-    return float(moved @ at.residual - 0.5 * moved @ moved)
+    own = 0.0 if at.following is None else at.following.damped_decrease(damping)
+    return float(moved @ at.residual - 0.5 * moved @ moved) + own
 
 
 def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, tuple[float, float]]:
@@ -171,8 +181,14 @@ def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     if step_norm <= tolerances.xtol or step_norm**2 <= tolerances.rtol_cost * float(state.at.counts.sum()):
         last = state.theta + bounded_step(problem, state.theta, state.at, state.scale, 0.0)
         theta = last if problem.feasible(last) else state.theta
-        state = dataclasses.replace(state, theta=theta, status=Status.CONVERGED)
+        at = _moved(state.at, theta - state.theta)
+        state = dataclasses.replace(state, theta=theta, at=at, status=Status.CONVERGED)
     return state, (gradient, step_norm)
+
+
+def _moved(at: Linearization, step: np.ndarray) -> Linearization:
+    """The same linearization with contrast and offset of a robust fit after a negligible step."""
+    return at if at.following is None else dataclasses.replace(at, scaling=at.following.after(step, 0.0))
 
 
 def _norms(problem: Problem, state: State) -> tuple[float, float]:
@@ -182,21 +198,19 @@ def _norms(problem: Problem, state: State) -> tuple[float, float]:
     a direction the data do not determine does not count.
     """
     a, r = state.at.jacobian, state.at.residual
-    noise = _noise(state.at)
+    noise = np.sqrt(max(state.at.variance, 1e-300))
+    # the share of contrast and offset, zero where they are eliminated
+    own = 0.0 if state.at.following is None else np.sqrt(state.at.following.decrease)
     column = np.linalg.norm(a, axis=0)
     moved = problem.free & (column > 0)
     if not moved.any():
-        return 0.0, 0.0
+        return float(own / noise), float(own / noise)
     step = bounded_step(problem, state.theta, state.at, state.scale, 0.0)
     gradient = a.T @ r
     blocked = ((state.theta <= problem.lower) & (gradient < 0)) | ((state.theta >= problem.upper) & (gradient > 0))
     gradient = np.where(blocked, 0.0, gradient)
-    return float(np.max(np.abs(gradient[moved]) / column[moved]) / noise), float(np.linalg.norm(a @ step) / noise)
-
-
-def _noise(at: Linearization) -> float:
-    """Root mean square of the weighted residuals."""
-    return float(np.sqrt(max(2 * at.cost, 1e-300) / max(1.0, float(at.counts.sum()))))
+    largest = max(float(np.max(np.abs(gradient[moved]) / column[moved])), own)
+    return float(largest / noise), float(np.hypot(np.linalg.norm(a @ step), own) / noise)
 
 
 def scales(problem: Problem, at: Linearization) -> np.ndarray:

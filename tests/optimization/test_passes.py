@@ -232,3 +232,16 @@ def test_single_precision_sums_are_right_to_single_precision(stored):
         error = np.abs(found - expected) / scale
         assert 1e-12 < error.max() < 3e-6
     assert single.counts.sum() == np.isfinite(source.c2[:, *np.triu_indices(40, 1)]).sum()
+
+
+def test_masked_pairs_leave_nothing_behind_in_weights():
+    """Panels are read into buffers that are used again: NaN of one map's invalid pairs is no weight of the next."""
+    source, _, _ = problem(n_phi=5, missing=0.1)
+    sigma = np.random.default_rng(2).uniform(0.5, 2.0, source.c2.shape)
+    view = all_frames(dataclasses.replace(source, sigma=np.ones(5), sigma_points=sigma))
+    reference = np.tile([0.3, 1.0], (5, 1))
+    whole = full_batch_pass(get_model("laminar_flow"), view, 1)(THETA, reference)
+    for _ in range(5):
+        parts = streamed_pass(get_model("laminar_flow"), view, 1, 100)(THETA, reference)
+        squares = ((x.factors[:, :, [0, 1, -1]] ** 2).sum(1) for x in (parts, whole))
+        np.testing.assert_allclose(*squares, rtol=1e-10)

@@ -16,6 +16,7 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import BATCH_FRAMES, Side, can_factor, orthogonalized
+from homodyne.optimization.loss import TERMS, Loss
 from homodyne.optimization.moments import Moments, Panel, accumulate, to_parameters
 from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma
 from homodyne.optimization.normal import PassSums, factors_from_moments
@@ -35,12 +36,13 @@ def streamed_pass(
     block_points: int,
     advance: Callable[[int], None] | None = None,
     precision: str = "float64",
+    loss: Loss | None = None,
 ) -> Callable[[np.ndarray, np.ndarray], PassSums]:
     """Prepare the streamed evaluation: one pass reads every panel once.
 
     Args:
         advance: called with the number of valid pairs of every panel, in order, as its sums are added.
-        precision: float32 or float64, see ``moments.accumulate``.
+        precision: float32 or float64, see ``moments.accumulate``. loss: None for least squares.
 
     One thread reads ahead, one thread a processor sums; XLA alone does not keep two processors busy with small tiles.
     Sums are added in the order of the panels, so that the result does not depend on which thread was faster.
@@ -54,10 +56,12 @@ def streamed_pass(
     compiled: set[bool] = set()
     compiling = threading.Lock()
 
-    def sums(panel: Panel, sides: Side, factor: bool, ref: jax.Array) -> Moments:
+    sigma = None if loss is None else np.asarray(view.source.sigma, dtype=float)
+
+    def sums(panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
         # threads that meet code that is not compiled would each compile it
         with contextlib.nullcontext() if factor in compiled else compiling:
-            part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision)
+            part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision, loss, noise)
             compiled.add(factor)
         return jax.block_until_ready(part)
 
@@ -66,29 +70,34 @@ def streamed_pass(
         reference = reference.astype(precision).astype(float)
         channels = ChannelBatches(model, theta, view, plan, precision)
 
-        def read(job: Job) -> tuple[Panel, Side, bool, jax.Array]:
+        def read(job: Job) -> tuple[Panel, Side, bool, jax.Array, float]:
             sides, place, factor = channels.of(job[0])
-            return panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]])
+            noise = 1.0 if sigma is None else float(sigma[job[0]])
+            return panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]]), noise
 
-        def reduce(panel: Panel, sides: Side, factor: bool, ref: jax.Array) -> Moments:
-            part = sums(panel, sides, factor, ref)
+        def reduce(panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
+            part = sums(panel, sides, factor, ref, noise)
             panels.give_back(panel)
             return part
 
         q = sum(len(channel.parameters) for channel in model.channels) + 3
         gram, counts = np.zeros((view.n_phi, q, q)), np.zeros(view.n_phi)
+        terms = None if loss is None else np.zeros((view.n_phi, len(TERMS)))
         with contextlib.closing(_pipeline(jobs, read, reduce)) as parts:
             for (k, _, _), part in zip(jobs, parts, strict=True):
                 count = float(part.count)
                 gram[k] += np.asarray(part.gram)
                 counts[k] += count
+                if terms is not None:
+                    terms[k] += np.asarray(part.terms)
                 if advance is not None:
                     advance(int(count))
-        return PassSums(factors_from_moments(gram) @ to_parameters(model, channels.upper()), counts, reference)
+        factors = factors_from_moments(gram) @ to_parameters(model, channels.upper())
+        return PassSums(factors, counts, reference, terms)
 
     # compiled by a panel without rows; nearly all parameters allow factors
     start = np.array([parameter.start for parameter in model.parameters])
-    sums(panels.empty(), ChannelBatches(model, start, view, plan, precision).of(0)[0], True, jnp.zeros(2))
+    sums(panels.empty(), ChannelBatches(model, start, view, plan, precision).of(0)[0], True, jnp.zeros(2), 1.0)
     return evaluate
 
 
@@ -136,7 +145,8 @@ class _Panels:
 
     def __init__(self, view: View, plan: Plan) -> None:
         self._view, self._plan = view, plan
-        self._free: dict[np.dtype, list[np.ndarray]] = {}
+        # apart: what a buffer of c2 leaves behind may be NaN, which weights of pairs that are not used must not be
+        self._free: dict[str, list[np.ndarray]] = {"c2": [], "weights": []}
 
     def read(self, job: Job) -> Panel:
         """One panel of one angle; invalid points and points without weight are NaN, beyond the data anything."""
@@ -147,11 +157,11 @@ class _Panels:
             here = slice(first, min(first + _READ_ROWS, n_rows))
             rows, cols = slice(row0 + here.start, row0 + here.stop), slice(row0 + here.start, self._plan.n)
             data, sigma = np.asarray(self._view.read(k, rows, cols)), self._view.read_sigma(k, rows, cols)
-            c2 = self._buffer(data.dtype) if c2 is None else c2
+            c2 = self._buffer("c2", data.dtype) if c2 is None else c2
             part = c2[here, cols]
             np.copyto(part, data)
             if sigma is not None:
-                weights = self._buffer(np.dtype(float)) if weights is None else weights
+                weights = self._buffer("weights", np.dtype(float)) if weights is None else weights
                 weights[here, cols] = inverse_sigma(np.asarray(sigma))
                 part[weights[here, cols] == 0] = np.nan
         assert c2 is not None
@@ -161,20 +171,19 @@ class _Panels:
         """A panel without rows."""
         one = slice(0, 1)
         c2, sigma = np.asarray(self._view.read(0, one, one)), self._view.read_sigma(0, one, one)
-        panel = Panel(
-            0, 0, 0, self._plan.n, self._buffer(c2.dtype), None if sigma is None else self._buffer(np.dtype(float))
-        )
+        weights = None if sigma is None else self._buffer("weights", np.dtype(float))
+        panel = Panel(0, 0, 0, self._plan.n, self._buffer("c2", c2.dtype), weights)
         self.give_back(panel)
         return panel
 
     def give_back(self, panel: Panel) -> None:
         """The panel's buffers may be overwritten."""
-        for buffer in (panel.c2, panel.weights):
+        for name, buffer in (("c2", panel.c2), ("weights", panel.weights)):
             if isinstance(buffer, np.ndarray):
-                self._free.setdefault(buffer.dtype, []).append(buffer)
+                self._free[name].append(buffer)
 
-    def _buffer(self, dtype: np.dtype) -> np.ndarray:
-        free = self._free.get(dtype)
+    def _buffer(self, name: str, dtype: np.dtype) -> np.ndarray:
+        free = self._free[name]
         return free.pop() if free else aligned((self._plan.height, self._plan.width), dtype)
 
 
