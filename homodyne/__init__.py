@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from homodyne.comparison import compare
     from homodyne.data import Dataset
     from homodyne.errors import InputError
-    from homodyne.fitting import fit, profile
+    from homodyne.fitting import fit, plan, profile
     from homodyne.models import Channel, Model, get_model
     from homodyne.optimization.nlsq.options import NLSQOptions
     from homodyne.parameters import Parameter
@@ -32,6 +32,7 @@ _HOMES = {
     "compare": "homodyne.comparison",
     "fit": "homodyne.fitting",
     "get_model": "homodyne.models",
+    "plan": "homodyne.fitting",
     "profile": "homodyne.fitting",
 }
 
@@ -47,6 +48,7 @@ __all__ = [
     "compare",
     "fit",
     "get_model",
+    "plan",
     "profile",
 ]
 

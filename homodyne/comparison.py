@@ -23,6 +23,7 @@ from scipy.special import chdtrc
 from homodyne.data import Dataset
 from homodyne.errors import InputError
 from homodyne.fitting import fit
+from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.result import FitResult
 from homodyne.simulate import speckle_maps
 
@@ -33,6 +34,9 @@ LEVEL = 0.01
 # Frames and pixels of a simulation: pairs of more frames share most of their noise, and noise scales with pixels exactly.
 _FRAMES, _PIXELS = 100, 500
 _DRAWS = 200_000
+# Models inside others: without shear, where a test needs simulations, and with q_exponent = 0.
+_WITHOUT_SHEAR = (("static", "laminar_flow"), ("static_joint_q", "laminar_flow_joint_q"))
+_SAME_AT_EVERY_Q = (("static", "static_joint_q"), ("laminar_flow", "laminar_flow_joint_q"))
 # Simulations with a larger drop after which the answer is clear.
 _ENOUGH = 10
 
@@ -64,7 +68,13 @@ class Test:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Attributes: names: of the fits. results: the fits. tests: of every nested pair."""
+    """Fits of the same data side by side, and every test between nested ones.
+
+    Attributes:
+        names: of the fits.
+        results: the fits.
+        tests: of every nested pair.
+    """
 
     names: tuple[str, ...]
     results: tuple[FitResult, ...]
@@ -108,7 +118,7 @@ def compare(results: Sequence[FitResult], *, dataset: Any = None, replicates: in
 
     Args:
         results: two fits at least, of the same points with the same scaling; nested ones are tested in pairs: the same
-            model with more parameters fixed, or static inside laminar_flow.
+            model with more parameters fixed, static inside laminar_flow, or one D for all q inside a model of joint q.
         dataset: the data, needed for static against laminar_flow when the results were read from files.
         replicates: most simulated data sets of that test, about a second each; it ends early when ten of them have shown
             a larger drop than the data. p values are not below 1 / (replicates + 1).
@@ -141,12 +151,15 @@ def _check(results: Sequence[FitResult]) -> None:
             other.n_points == first.n_points
             and other.scaling == first.scaling
             and np.array_equal(other.phi, first.phi)
+            and np.array_equal(other.q, first.q)
             and np.allclose(other.sigma, first.sigma)
+            and _loss(other) == _loss(first)
         )
         if not same:
             raise InputError(
-                f"results[{n}]", _name(other), "is a fit of other points, other noise or another scaling than the first",
-                "fit the same dataset with the same scaling and min_lag",
+                f"results[{n}]", _name(other),
+                "is a fit of other points, other noise, another scaling or another loss than the first",
+                "fit the same dataset with the same scaling, min_lag and loss",
             )  # fmt: skip
 
 
@@ -159,25 +172,37 @@ def _restricted(small: FitResult, large: FitResult) -> tuple[str, ...]:
     """Parameters free in the larger fit only; empty unless the smaller one is nested in it."""
     ours, theirs = set(small.theta), set(large.theta)
     free_small, free_large = ours - set(small.fixed), theirs - set(large.fixed)
-    other_model = small.model != large.model
-    if other_model and not (small.model == "static" and large.model == "laminar_flow"):
+    if small.model != large.model and (small.model, large.model) not in (*_WITHOUT_SHEAR, *_SAME_AT_EVERY_Q):
         return ()
     if not free_small < free_large or any(small.theta[n] != v for n, v in large.fixed.items() if n in ours):
         return ()
     return tuple(p.name for p in large.parameters if p.name in free_large - free_small)
 
 
+def _loss(result: FitResult) -> dict[str, Any]:
+    """Loss and scale, as ``NLSQOptions`` takes them."""
+    options = result.provenance.get("options", {})
+    if options.get("loss", "linear") == "linear":
+        return {"loss": "linear"}
+    return {name: options[name] for name in ("loss", "loss_scale")}
+
+
+def _unit(result: FitResult) -> float:
+    """Of chi2 in the iid errors: chi2_reduced but where a robust loss counts chi2 otherwise."""
+    return float(result.provenance.get("loss", {}).get("unit", result.chi2_reduced))
+
+
 def _chi2(result: FitResult) -> float:
-    """Weighted sum of squared residuals."""
+    """Weighted sum of squared residuals, or of what a robust loss makes of them."""
     return result.chi2_reduced * max(1, result.n_points - result.n_parameters)
 
 
 def _test(
     i: int, j: int, small: FitResult, large: FitResult, restricted: tuple[str, ...], dataset: Any, replicates: int, seed: int
 ) -> Test:  # fmt: skip
-    drop = max(0.0, (_chi2(small) - _chi2(large)) / large.chi2_reduced)
+    drop = max(0.0, (_chi2(small) - _chi2(large)) / _unit(large))
     naive = float(chdtrc(len(restricted), drop))
-    if small.model == large.model:
+    if small.model == large.model or (small.model, large.model) in _SAME_AT_EVERY_Q:
         return Test(i, j, restricted, drop, _algebra(large, restricted, drop, seed), naive, "honest covariance")
     p_value, drop, n = _simulated(small, large, dataset, replicates, seed)
     return Test(i, j, restricted, drop, p_value, float(chdtrc(len(restricted), drop)), f"{n} simulations")
@@ -188,6 +213,11 @@ def _algebra(large: FitResult, restricted: tuple[str, ...], drop: float, seed: i
         raise InputError("results", _name(large), "has no speckle errors to test with", "fit with covariance=speckle")
     order = [p.name for p in large.parameters]
     rows = [order.index(n) for n in restricted]
+    loose = [n for n in restricted if not large.stderr[n] > 0]
+    if loose:
+        raise InputError(
+            "results", _name(large), f"has no error of {', '.join(loose)}, at a bound, to test with", "widen the bound"
+        )
     honest, iid = (large.uncertainties[m].root[rows] for m in ("speckle", "iid"))
     weights = np.linalg.eigvals(np.linalg.solve(iid @ iid.T, honest @ honest.T)).real
     drawn = np.random.default_rng(seed).chisquare(1, (_DRAWS, len(weights))) @ np.maximum(weights, 0.0)
@@ -243,12 +273,20 @@ def _drop(c2: np.ndarray, source: Any, t: np.ndarray, small: FitResult, large: F
     log.setLevel(logging.ERROR)  # hundreds of fits need no lines of their own
     try:
         fits = [
-            fit(data, r.model, scaling=r.scaling, convention=r.convention, fixed=r.fixed, covariance="iid")
+            fit(
+                data,
+                r.model,
+                scaling=r.scaling,
+                convention=r.convention,
+                fixed=r.fixed,
+                covariance="iid",
+                options=NLSQOptions(**_loss(r)),
+            )
             for r in (small, large)
         ]
     finally:
         log.setLevel(level)
-    return (_chi2(fits[0]) - _chi2(fits[1])) / fits[1].chi2_reduced, fits[0]
+    return (_chi2(fits[0]) - _chi2(fits[1])) / _unit(fits[1]), fits[0]
 
 
 def _speckle(fitted: FitResult, source: Any, t: np.ndarray, noise: Any, seed: int) -> np.ndarray:
@@ -269,5 +307,8 @@ def speckle_mean(fitted: FitResult, source: Any, t: np.ndarray, contrast: np.nda
     from homodyne.models import get_model
 
     model = get_model(fitted.model, fitted.convention)
-    s = [model.g1_squared(fitted.theta, t, float(phi), source.q, source.gap) for phi in source.phi]
+    s = [
+        model.g1_squared(fitted.theta, t, float(phi), float(q), source.gap, q_ref=fitted.q_ref)
+        for phi, q in zip(fitted.phi, fitted.q, strict=True)
+    ]
     return 1.0 + contrast[:, None, None] * np.array(s)

@@ -2,6 +2,7 @@
 
 A pixel sees M independent modes of the field E with <E*(t1) E(t2)> = g1(t1, t2); its intensity sum_m w_m |E_m|**2 has
 mean 1 and covariance contrast |g1|**2, contrast = sum_m w_m**2 (Goodman, Speckle Phenomena in Optics, ch. 4).
+g1 is real and symmetric, or complex and Hermitian; its conjugate makes the same intensities.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ _RIDGE = 1e-10
 
 
 def field_root(g1: np.ndarray) -> np.ndarray:
-    """L (n, n) with L L^T = g1, so that L times independent complex unit numbers is a field with this correlation.
+    """L (n, n) with L L^H = g1, so that L times independent complex unit numbers is a field with this correlation.
 
     Cholesky's method where it succeeds; else the nearest correlation without negative eigenvalues, rescaled to the
     diagonal of ``g1``.
+
+    Args:
+        g1: (n, n), real symmetric or complex Hermitian; L is of the same kind.
     """
     try:
         return np.linalg.cholesky(g1 + _RIDGE * np.eye(len(g1)))
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(g1)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        norm = np.sqrt(np.einsum("ij,ij->i", root, root))
-        return root * (np.sqrt(np.diag(g1)) / np.where(norm > 0, norm, 1.0))[:, None]
+        norm = np.linalg.norm(root, axis=1)
+        return root * (np.sqrt(np.diag(g1).real) / np.where(norm > 0, norm, 1.0))[:, None]
 
 
 def mode_weights(contrast: float) -> np.ndarray:
@@ -50,12 +54,23 @@ def mode_weights(contrast: float) -> np.ndarray:
     return np.append(np.full(m - 1, a), 1.0 - (m - 1) * a)
 
 
+def single(root: np.ndarray) -> np.ndarray:
+    """The root in single precision, real or complex as it is."""
+    return root.astype(np.complex64 if np.iscomplexobj(root) else np.float32)
+
+
 def modes(root: np.ndarray, n: int, rng: np.random.Generator, dtype: type = np.float64) -> np.ndarray:
     """|E|**2 of ``n`` independent modes, (n_t, n), mean 1 where g1(t, t) = 1.
 
     Args:
-        root: from ``field_root``, (n_t, r).
+        root: from ``field_root``, (n_t, r); a complex one takes two real products instead of one.
+        dtype: float32 or float64, of random numbers and result.
     """
     parts = rng.standard_normal((root.shape[1], 2 * n), dtype=dtype)
-    field = root.astype(dtype) @ parts
-    return 0.5 * (field[:, :n] ** 2 + field[:, n:] ** 2)
+    field = root.real.astype(dtype) @ parts
+    x, y = field[:, :n], field[:, n:]
+    if np.iscomplexobj(root):
+        turned = root.imag.astype(dtype) @ parts
+        x -= turned[:, n:]
+        y += turned[:, :n]
+    return 0.5 * (x**2 + y**2)

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from homodyne.models import Model, get_model
+from homodyne.optimization.directions import require_directions
 from homodyne.optimization.nlsq.engine import solve
+from homodyne.optimization.nlsq.forecast import Forecast, forecast
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.profile import profile as fit_profile
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.nlsq.request import Request, check_request
+from homodyne.optimization.search import Strategy, WarmUp, get_strategy
+from homodyne.optimization.source import BlockSource, sector_signal
 from homodyne.result import AngleMap, FitResult, Profile
 
 log = logging.getLogger("homodyne")
@@ -26,7 +30,7 @@ def fit(
     dataset: BlockSource,
     model: str | Model = "laminar_flow",
     scaling: str = "individual",
-    strategy: str = "auto",
+    strategy: str | Strategy = "auto",
     *,
     convention: str = "physical",
     start: Mapping[str, float] | None = None,
@@ -37,25 +41,32 @@ def fit(
     pixels: float | None = None,
     min_lag: int = 1,
     options: NLSQOptions | None = None,
+    warm_up: str | WarmUp | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> FitResult:
-    """Least-squares fit of c2 = offset + contrast * s(theta) over all pairs t1 < t2 of all angles.
+    """Least-squares fit of c2 = offset + contrast * s(theta) over all pairs t1 < t2 of all sectors, at one q or several.
 
     Args:
         dataset: a ``homodyne.Dataset``, or anything with the attributes of ``BlockSource``.
         model: ``static``, ``laminar_flow``, or a ``homodyne.Model`` of your own.
-        scaling: contrast and offset per angle: ``individual``, ``auto`` (one shared pair), ``constant``, ``fourier``.
-        strategy: ``auto``, ``stratified_ls`` (full batch), ``hybrid_streaming``; same objective, same result.
+        scaling: contrast and offset per sector: ``individual``, ``auto`` (one shared pair for every q), ``constant``,
+            ``fourier`` (one series for every q).
+        strategy: how the optimum is looked for and the sums are taken, same objective, same result: ``auto``,
+            ``cmaes_nlsq``, ``multistart``; ``stratified_ls`` (full batch) and ``hybrid_streaming`` follow a complete start as
+            it is. Or an object of ``homodyne.optimization.search`` with its settings. See docs/strategies.md.
         convention: ``physical`` or ``homodyne-2``, for built-in models.
         start: starting values by name; what is missing is found from the data.
         fixed: values of parameters that are not fitted.
         bounds: (lower, upper) by name, in the parameter's unit, in place of the defaults.
         covariance: the errors that are given first: ``speckle``, from the noise that a speckle pattern with the fitted
             g1 makes; ``jackknife``, leaving angles out one by one (five at least); ``iid``, the least-squares errors, too
-            small where pairs share frames. ``jackknife`` and ``iid`` are always in the result, where they can be.
-        counts, pixels: photons per pixel and frame, and independent pixels per angle; estimated from the data by default.
+            small where pairs share frames; ``repetitions``, from the scatter between three or more repetitions of which c2
+            is the mean. All but ``speckle`` are always in the result, where they can be (``repetitions`` not beside iid).
+        counts, pixels: photons per pixel and frame, and independent pixels per angle of one measurement; estimated from the data by default.
         min_lag: smallest t2 - t1 in frames that is fitted.
         options: memory and convergence settings.
+        warm_up: an optax optimizer by name, or a ``WarmUp`` with its settings, whose steps on a few frames precede every
+            local fit.
         checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
             deleted when the fit has its result.
 
@@ -67,11 +78,45 @@ def fit(
         InputError: bad input, naming field, value and remedy.
     """
     chosen = get_model(model, convention) if isinstance(model, str) else model
-    result = solve(
+    request = _request(
+        dataset, chosen, scaling, strategy, start, fixed, bounds, min_lag, options, covariance, counts, pixels, warm_up
+    )
+    return dataclasses.replace(solve(request, checkpoint), live=Live(dataset, chosen, request.options))
+
+
+def plan(
+    dataset: BlockSource,
+    model: str | Model = "laminar_flow",
+    scaling: str = "individual",
+    strategy: str | Strategy = "auto",
+    *,
+    convention: str = "physical",
+    start: Mapping[str, float] | None = None,
+    fixed: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Sequence[float]] | None = None,
+    min_lag: int = 1,
+    options: NLSQOptions | None = None,
+) -> Forecast:
+    """What ``fit`` with these arguments would take: strategy, blocks, memory, time. Reads one sector, fits nothing.
+
+    Raises:
+        InputError: bad input, naming field, value and remedy.
+    """
+    chosen = get_model(model, convention) if isinstance(model, str) else model
+    return forecast(_request(dataset, chosen, scaling, strategy, start, fixed, bounds, min_lag, options))
+
+
+def _request(
+    dataset, model, scaling, strategy, start, fixed, bounds, min_lag, options,
+    covariance="iid", counts=None, pixels=None, warm_up=None,
+) -> Request:  # fmt: skip
+    require_directions(dataset, model)
+    return check_request(
         dataset,
-        chosen,
+        model,
         scaling=scaling,
-        strategy=strategy,
+        strategy=get_strategy(strategy) if isinstance(strategy, str) else strategy,
+        warm_up=WarmUp(warm_up) if isinstance(warm_up, str) else warm_up,
         start=dict(start or {}),
         fixed=dict(fixed or {}),
         bounds=dict(bounds or {}),
@@ -80,9 +125,7 @@ def fit(
         pixels=pixels,
         min_lag=min_lag,
         options=options or NLSQOptions(),
-        checkpoint=checkpoint,
     )
-    return dataclasses.replace(result, live=Live(dataset, chosen, options or NLSQOptions()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +179,13 @@ def fit_maps(
     theta = np.array([result.theta[p.name] for p in chosen.parameters])
     maps = []
     for k in range(len(dataset.phi)) if angles is None else angles:
-        phi = float(dataset.phi[k])
         # integrals run over all frames; only the display is thinned out
-        s = np.array(chosen.g1_squared(theta, t, phi, dataset.q, dataset.gap, np.arange(0, len(t), step)))
+        s = np.array(sector_signal(chosen, theta, dataset, k, np.arange(0, len(t), step)))
         data = _display(dataset, k, step)
         np.fill_diagonal(s, np.nan)
-        maps.append(AngleMap(phi, t[::step], data, result.offset[k] + result.contrast[k] * s, float(result.sigma[k])))
+        fitted = result.offset[k] + result.contrast[k] * s
+        phi, q = float(result.phi[k]), float(result.q[k])
+        maps.append(AngleMap(phi, t[::step], data, fitted, float(result.sigma[k]), q))
     return maps
 
 

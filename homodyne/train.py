@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -27,6 +28,7 @@ from homodyne.config.explain import COMPOSITION_ERRORS, explain
 from homodyne.config.outcome import Outcome, collected, report, worst
 from homodyne.config.paths import conf_dir
 from homodyne.config.validate import Settings, check_overrides, validate
+from homodyne.config.windows import require_window
 from homodyne.errors import InputError
 from homodyne.files import require_writable, write_whole
 
@@ -41,6 +43,7 @@ log = logging.getLogger("homodyne.train")
 #: What a standard error of each method stands on, as the log says it.
 ERRORS = {
     "speckle": "from the noise of speckle, which neighboring pairs share",
+    "repetitions": "from the scatter between repetitions",
     "jackknife": "from the scatter between angles",
     "iid": "as if all pairs were independent, which is too small: pairs share frames",
 }
@@ -59,7 +62,9 @@ def train(cfg: DictConfig) -> float:
     outcome = Outcome.ERROR
     try:
         settings = validate(cfg)
+        require_window(settings)
         require_writable(run_dir, "hydra.run.dir")
+        _configure_xla(settings)
         with _sigterm_is_ctrl_c():
             result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
         if result.status.value == "interrupted" and HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -114,7 +119,7 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
 def main() -> int:
     """The command, on ``sys.argv``; returns its exit code (see ``Outcome``)."""
     problem: InputError | None = None
-    with collected() as outcomes:
+    with collected() as jobs:
         try:
             check_overrides(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train)()
@@ -133,7 +138,27 @@ def main() -> int:
     if problem is not None:
         print(f"[ERROR] {problem}", file=sys.stderr)
         return int(Outcome.ERROR)
-    return int(worst(outcomes))
+    if len(jobs) > 1:
+        from homodyne.cli.window_scan import finish
+
+        finish([job.run_dir for job in jobs], Path.cwd() / "outputs")
+    return int(worst(job.outcome for job in jobs))
+
+
+def _configure_xla(settings: Settings) -> None:
+    """Settings of JAX go into the environment before anything imports it; parallel jobs share what is granted."""
+    mode = settings["xla"]["mode"]
+    if mode != "none":
+        from homodyne.xla_settings import apply
+
+        log.info("%s", apply(mode, os.environ, _jobs_at_a_time()).sentence())
+
+
+def _jobs_at_a_time() -> int:
+    """Fits that the launcher of a sweep runs beside each other on this machine; -1 is how joblib says all processors."""
+    hydra_conf = HydraConfig.get()
+    n_jobs = OmegaConf.select(hydra_conf.launcher, "n_jobs") if hydra_conf.mode is RunMode.MULTIRUN else None
+    return 1 if n_jobs is None else n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs)
 
 
 @contextmanager
@@ -194,7 +219,7 @@ def _tell(result: FitResult, run_dir: Path) -> None:
 def _about_errors(result: FitResult) -> list[str]:
     """Which errors the table shows: whoever copies a number from it may read nothing else."""
     chosen = result.covariance_method
-    compared = [m for m in ("jackknife", "iid") if m in result.uncertainties and m != chosen]
+    compared = [m for m in ("repetitions", "jackknife", "iid") if m in result.uncertainties and m != chosen]
     return [
         f"errors: {chosen}, one standard error {ERRORS[chosen]}",
         *(f"        ({m}) for comparison: {ERRORS[m]}" for m in compared),

@@ -1,4 +1,4 @@
-"""``homodyne-convert FILE OUT.nc``: any known format to NetCDF, streamed, so that size does not matter."""
+"""``homodyne-convert FILE [FILE ...] OUT.nc``: any known format, or the mean of repetitions, to NetCDF; any size, streamed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from homodyne.data import Dataset
+from homodyne.data.repetitions import files_of
 from homodyne.errors import InputError
 
 
@@ -33,10 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="homodyne-convert", description=__doc__)
-    parser.add_argument("file")
+    parser.add_argument("file", nargs="+", help="a file, or repetitions of one measurement, whose mean is written")
     parser.add_argument("out")
     parser.add_argument("--format", dest="engine", help="format of FILE, when recognition is not wanted")
-    parser.add_argument("--q", type=float, help="q [1/angstrom]; needed when the file holds several")
+    parser.add_argument(
+        "--q",
+        type=float,
+        action="append",
+        help="q [1/angstrom]; needed when the file holds several, and may be repeated",
+    )
     parser.add_argument("--gap", type=float, help="rotor-stator distance [angstrom]")
     parser.add_argument("--dt", type=float, help="frame spacing [s], where the file lacks it")
     parser.add_argument("--dt-override", action="store_true", help="let --dt replace a different dt of the file")
@@ -65,9 +71,9 @@ def _open(args: argparse.Namespace) -> Dataset:
     )  # fmt: skip
 
 
-def _refuse_overwrite(out: str, overwrite: bool, source: str) -> None:
+def _refuse_overwrite(out: str, overwrite: bool, sources: Sequence[str]) -> None:
     target = Path(out)
-    if target.exists() and target.samefile(source):
+    if target.exists() and any(target.samefile(source) for source in files_of(sources)):
         raise InputError("OUT", out, "is the input file", "give another name")
     if target.exists() and not overwrite:
         raise InputError("OUT", out, "exists", "give another name or --overwrite")

@@ -61,13 +61,16 @@ def build_tracker(settings: Settings, outputs: Path) -> Tracker:
 def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
     """Keyword arguments of ``homodyne.fit``, the dataset and the model excepted; checkpoints go below ``outputs``."""
     from homodyne.optimization.nlsq.options import NLSQOptions
+    from homodyne.optimization.search import WarmUp, get_strategy
 
+    optax, chosen = settings["optimization"]["optax"], settings["optimization"]["optimizer"]
     nlsq = dict(settings["optimization"]["nlsq"])
     mode = nlsq.pop("anti_degeneracy")["per_angle_mode"]
     model = settings["model"]
     return {
         "scaling": mode or model["scaling"],
-        "strategy": settings["strategy"]["name"],
+        "strategy": get_strategy(**{k: v for k, v in settings["strategy"].items() if v is not None}),
+        "warm_up": WarmUp(optax["name"], optax["arguments"], optax["steps"]) if chosen == "optax" else None,
         "start": model["start"] or None,
         "fixed": model["fixed"] or None,
         "bounds": model["bounds"] or None,

@@ -32,6 +32,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> InputError:
         return InputError(
             "command line", error.override, "cannot be read", "write key=value; quote lists and spaces for the shell"
         )
+    of_resolver = [cause for cause in _causes(error) if isinstance(cause, InputError)]
+    if of_resolver:
+        return of_resolver[0]
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException) and (cause.full_key or cause.key):
             return _key(error, str(cause.full_key or cause.key), str(cause.msg or cause), overrides)

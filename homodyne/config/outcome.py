@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 JOBS = "HOMODYNE_JOBS"
 
@@ -21,6 +22,13 @@ class Outcome(enum.IntEnum):
     ERROR = 1
     NOT_CONVERGED = 2
     NOT_RECORDED = 3
+
+
+class Job(NamedTuple):
+    """One fit of a command: how it ended, and its folder."""
+
+    outcome: Outcome
+    run_dir: Path
 
 
 _WORST_FIRST = (Outcome.ERROR, Outcome.NOT_CONVERGED, Outcome.NOT_RECORDED, Outcome.OK)
@@ -48,20 +56,21 @@ def report(outcome: Outcome, run_dir: Path) -> None:
 
 
 @contextmanager
-def collected() -> Iterator[list[Outcome]]:
-    """Collect the outcomes of all jobs started inside, in this process or its workers; filled on leaving.
+def collected() -> Iterator[list[Job]]:
+    """Collect all jobs started inside, in this process or its workers; filled on leaving.
 
     Also lets Hydra raise its errors instead of printing them, so that they can be explained.
     """
-    outcomes: list[Outcome] = []
+    jobs: list[Job] = []
     with tempfile.TemporaryDirectory(prefix="homodyne-") as folder:
         target = Path(folder) / "jobs"
         with _environment({JOBS: str(target), "HYDRA_FULL_ERROR": "1"}):
             try:
-                yield outcomes
+                yield jobs
             finally:
                 if target.exists():
-                    outcomes += [Outcome(json.loads(line)["outcome"]) for line in target.read_text().splitlines()]
+                    found = (json.loads(line) for line in target.read_text().splitlines())
+                    jobs += [Job(Outcome(job["outcome"]), Path(job["run_dir"])) for job in found]
 
 
 @contextmanager

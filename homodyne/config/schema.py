@@ -44,18 +44,18 @@ class ModelConf:
 
 @dataclass
 class FileDatasetConf:
-    """A file and what is selected from it.
+    """A file and what is selected from it; ``path`` may be a list or a pattern of repetitions, whose mean is taken.
 
-    ``q`` [1/angstrom]; ``gap_angstrom`` [angstrom]; ``dt`` [s], only where the file lacks it, unless
+    ``q`` [1/angstrom], a number, or a list for several rings in one fit; ``gap_angstrom`` [angstrom]; ``dt`` [s], only where the file lacks it, unless
     ``dt_s_override``; ``phi``: angles and [lo, hi] ranges [deg]; ``frames``: [first, last], inclusive, from 1;
     ``sigma``: a number, one per angle, or null for the file's, else estimated; ``phi_tolerance``,
     ``angle_tolerance`` [deg].
     """
 
     _target_: str = "homodyne.data.Dataset.open"
-    path: str = MISSING
-    engine: str | None = _choice(None, "apsu", "aps_legacy", "netcdf", "npz", "zarr")
-    q: float | None = _number(None, above=0.0)
+    path: Any = MISSING
+    engine: str | None = _choice(None, "apsu", "aps_legacy", "nxxpcs", "pychx", "netcdf", "npz", "zarr")
+    q: Any = None
     q_tolerance: float = _number(0.05, above=0.0)
     gap_angstrom: float | None = _number(None, above=0.0)
     dt: float | None = _number(None, above=0.0)
@@ -74,7 +74,7 @@ class SyntheticDatasetConf:
     """Simulated data with known truth; units as above. ``theta`` replaces default parameter values by name."""
 
     _target_: str = "homodyne.simulate.synthetic.synthetic_dataset"
-    model: str = _choice("laminar_flow", "static", "laminar_flow")
+    model: str = _choice("laminar_flow", "static", "laminar_flow", "heterodyne", "kww")
     convention: str = _choice("physical", "physical", "homodyne-2")
     theta: dict[str, float] = field(default_factory=dict)
     n_phi: int = _number(10, above=0)
@@ -91,9 +91,21 @@ class SyntheticDatasetConf:
 
 @dataclass
 class StrategyConf:
-    """How the sums are taken; the objective is the same."""
+    """How the optimum is looked for and how the sums are taken; the objective is the same (docs/strategies.md).
 
-    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming")
+    The other keys belong to one strategy each, and null is its default. auto: ``force`` (CMA-ES wherever the widths of the
+    bounds differ by more than 1000). multistart: ``starts`` compared, ``descents``, ``sampler``. cmaes_nlsq:
+    ``population`` (of the first run), ``restarts``, ``seed``.
+    """
+
+    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming", "cmaes_nlsq", "multistart")
+    force: bool | None = None
+    starts: int | None = _number(None, above=0)
+    descents: int | None = _number(None, above=0)
+    sampler: str | None = _choice(None, "sobol", "lhs")
+    population: int | None = _number(None, above=1)
+    restarts: int | None = _number(None, above=-1)
+    seed: int | None = _number(None, above=-1)
 
 
 @dataclass
@@ -117,21 +129,35 @@ class NlsqConf:
     fourier_order: int = _number(2, above=-1)
     subset_frames: int = _number(128, above=15)
     precision: str = _choice("float64", "float64", "float32")
+    loss: str = _choice("linear", "linear", "soft_l1", "huber", "cauchy")
+    loss_scale: float = _number(3.0, above=0.0)
     anti_degeneracy: AntiDegeneracyConf = field(default_factory=AntiDegeneracyConf)
+
+
+@dataclass
+class OptaxConf:
+    """First-order steps on a few frames before every local fit: an optimizer of optax by name, its arguments, how many."""
+
+    name: str = "adam"
+    arguments: dict[str, float] = field(default_factory=lambda: {"learning_rate": 0.02})
+    steps: int = _number(100, above=0)
 
 
 @dataclass
 class OptimizationConf:
     """Which errors, whether a killed fit is resumed by the same command, and the least-squares solver.
 
+    ``optimizer`` optax lets the steps of ``optax`` precede every local fit.
     ``counts`` (photons per pixel and frame) and ``pixels`` (independent ones per angle) are estimated where they are null.
     ``checkpoint`` keeps finished passes in ``outputs/checkpoints`` of the working directory until the fit has a result.
     """
 
-    covariance: str = _choice("speckle", "speckle", "jackknife", "iid")
+    covariance: str = _choice("speckle", "speckle", "repetitions", "jackknife", "iid")
     counts: float | None = _number(None, above=0.0)
     pixels: float | None = _number(None, above=0.0)
     checkpoint: bool = False
+    optimizer: str = _choice("gauss_newton", "gauss_newton", "optax")
+    optax: OptaxConf = field(default_factory=OptaxConf)
     nlsq: NlsqConf = field(default_factory=NlsqConf)
 
 
@@ -152,15 +178,36 @@ class TrackingConf:
 
 
 @dataclass
+class XlaConf:
+    """Settings of JAX and XLA for the kind of machine; ``homodyne-config-xla --show`` says what they are and do."""
+
+    mode: str = _choice("none", "none", "auto", "cpu", "hpc", "gpu")
+
+
+@dataclass
+class WindowsConf:
+    """Of ``+experiment=window_scan``: ``count`` windows over the frames ``first`` to ``last`` (null: of the file), neighbors
+    sharing the part ``overlap`` of a window."""
+
+    count: int | None = _number(None, above=1)
+    overlap: float = 0.0
+    first: int | None = _number(None, above=0)
+    last: int | None = _number(None, above=0)
+
+
+@dataclass
 class RootConf:
-    """Everything one fit needs."""
+    """Everything one fit needs; ``mode`` plan says what a fit would do, and does not do it."""
 
     model: ModelConf = field(default_factory=ModelConf)
     dataset: Any = MISSING
     strategy: StrategyConf = field(default_factory=StrategyConf)
     optimization: OptimizationConf = field(default_factory=OptimizationConf)
     tracking: TrackingConf = field(default_factory=TrackingConf)
+    xla: XlaConf = field(default_factory=XlaConf)
+    windows: WindowsConf = field(default_factory=WindowsConf)
     plots: bool = True
+    mode: str = _choice("fit", "fit", "plan")
 
 
 DATASETS = (FileDatasetConf, SyntheticDatasetConf)
@@ -171,14 +218,16 @@ def register() -> None:
 
     They belong to no group, so that ``--help`` does not offer them as choices.
 
-    Also the resolver ``folder_name``, which turns overrides into one path component.
+    Also the resolvers ``folder_name``, which turns overrides into one path component, and ``frame_windows``, see
+    ``config.windows``.
     """
     store = ConfigStore.instance()
-    root = _open(RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags")
+    root = _open(RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags", "optimization.optax.arguments")
     store.store(name="root_schema", node=root, package="_global_")
     store.store(name="file_dataset_schema", node=FileDatasetConf)
     store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    OmegaConf.register_new_resolver("frame_windows", _frame_windows, replace=True)
 
 
 def _open(schema: type, *mappings: str) -> DictConfig:
@@ -190,6 +239,12 @@ def _open(schema: type, *mappings: str) -> DictConfig:
     for path in mappings:
         OmegaConf.set_struct(OmegaConf.select(node, path), False)
     return node
+
+
+def _frame_windows(*, _root_: DictConfig) -> str:
+    from homodyne.config.windows import swept_frames
+
+    return swept_frames(_root_=_root_)
 
 
 def folder_name(text: str, longest: int = 120) -> str:

@@ -23,7 +23,7 @@ TARGET = "_target_"
 TARGET_PATHS = ("model._target_", "dataset._target_", "tracking._target_")
 REMEDIES = {
     "dataset.path": "set dataset.path=/path/to/file",
-    "dataset": "choose dataset=apsu, aps_legacy, netcdf, npz, zarr, auto or synthetic",
+    "dataset": "choose dataset=apsu, aps_legacy, nxxpcs, pychx, netcdf, npz, zarr, auto or synthetic",
     "model.name": "choose model=static or model=laminar_flow",
 }
 
@@ -152,7 +152,17 @@ def _check_leaf(path: str, value: Any, rules: Mapping[str, Any]) -> None:
 
 
 def _check_selection(dataset: Mapping[str, Any]) -> None:
-    """``phi``, ``frames``, ``sigma``: shapes that the type system of Hydra cannot express."""
+    """``q``, ``phi``, ``frames``, ``sigma``: shapes that the type system of Hydra cannot express."""
+    path = dataset.get("path")
+    texts = path if isinstance(path, list) else [] if path is None else [path]
+    if path == [] or not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            "dataset.path", path, "is neither a path nor a list of paths", "give dataset.path=/a.hdf, or [/a.hdf,/b.hdf]"
+        )
+    q = dataset.get("q")
+    values = q if isinstance(q, list) else [] if q is None else [q]
+    if q == [] or not all(_is_number(x) and x > 0 for x in values):
+        raise InputError("dataset.q", q, "must be positive", "give one q in 1/angstrom, or a list: dataset.q=[0.0054,0.0070]")
     for item in dataset.get("phi") or ():
         pair = isinstance(item, list) and len(item) == 2 and all(_is_number(x) for x in item)
         if not (pair or _is_number(item)):

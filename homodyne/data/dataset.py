@@ -1,4 +1,4 @@
-"""Dataset: the two-time correlation of one q at several angles, wherever it is stored, read by blocks."""
+"""Dataset: two-time correlations of the sectors of one ring or several, wherever they are stored, read by blocks."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from homodyne.data.blocks import count_pairs
 from homodyne.data.maps import Maps, clip
 from homodyne.data.noise import Read, dead_frames, has_data, no_data, sigma_of_angle
 from homodyne.data.quality import MaskedCounts, count_masked
-from homodyne.data.select import require_positive
+from homodyne.data.select import one_or_several_q, require_positive
 from homodyne.data.table import uniform_spacing
 
 ESTIMATED = "estimated from far-lag differences"
+# Facts of ``attrs`` that list one value a sector.
+BY_SECTOR = ("q_of_angles", "pixels")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """c2(phi, t1, t2) at one q, read by blocks.
+    """c2(phi, t1, t2) at one q or several, read by blocks.
 
-    Satisfies ``homodyne.optimization.source.BlockSource`` by its structure; data import nothing of the optimizer.
+    A sector ("angle", where there is one q) has its own phi and q. Satisfies ``homodyne.optimization.source.BlockSource`` by its structure; data import nothing of the optimizer.
 
     Attributes:
-        phi: (n_phi,) [deg]; t: (n_t,) [s], frame i of the selected window is at i * dt; q [1/angstrom].
+        phi: (n_phi,) [deg]; t: (n_t,) [s], frame i of the selected window is at i * dt.
+        q: [1/angstrom], a float; where several q were selected one a sector, (n_phi,). ``sector_q`` is always (n_phi,).
         gap: [angstrom] or None (never in beamline files; laminar flow needs it).
         path, engine: file and format, None and "arrays" for data in memory.
         attrs: where things come from (dt, frame range, merged angles, temperatures).
@@ -43,7 +46,7 @@ class Dataset:
     phi: np.ndarray
     t: np.ndarray
     dt: float
-    q: float
+    q: float | np.ndarray
     gap: float | None
     path: Path | None
     engine: str
@@ -57,9 +60,9 @@ class Dataset:
     @classmethod
     def open(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        q: float | None = None,
+        q: float | Sequence[float] | None = None,
         gap: float | None = None,
         dt: float | None = None,
         phi: Sequence[float | Sequence[float]] | None = None,
@@ -72,26 +75,30 @@ class Dataset:
         angle_merge: str | None = None,
         angle_tolerance: float = 1.0,
     ) -> Dataset:
-        """Open a file; only metadata is read.
+        """Open a file, or repetitions of one measurement as their mean; only metadata is read.
 
         Args:
             path: file in any known format, recognized by content unless ``engine`` names it (apsu, aps_legacy,
-                netcdf, npz, zarr).
-            q: [1/angstrom], the nearest ring within the relative ``q_tolerance``; may be omitted for a single ring.
+                nxxpcs, pychx, netcdf, npz, zarr). A list of files, or a pattern (``run_*.hdf``), gives the mean of their
+                c2: they must have the same q, phi, frames and dt, and a point is invalid where any has none.
+            q: [1/angstrom], the nearest ring within the relative ``q_tolerance``, or a list: the sectors of all those
+                rings, one ring after the other, in one dataset. May be omitted for a single ring.
             gap: rotor-stator distance [angstrom]; dt: frame spacing [s] where the file lacks it.
-            phi: angles (nearest within ``phi_tolerance`` [deg]) and inclusive ranges ``[lo, hi]`` [deg].
+            phi: angles (nearest within ``phi_tolerance`` [deg]) and inclusive ranges ``[lo, hi]`` [deg], of every ring.
             frames: inclusive ``[first, last]``, counted from 1.
-            sigma: one number or one per selected angle; else the file's, else estimated.
+            sigma: one number or one per selected sector, of the mean where there are repetitions; else the file's, else
+                estimated.
             dt_override: let dt replace a different dt of the file.
             angle_merge: "average" or "drop" angles within ``angle_tolerance`` [deg] of one another.
 
         Raises:
-            InputError: unreadable or unknown file, nothing selected, dt missing or contradicting.
+            InputError: unreadable or unknown file, nothing selected, dt missing or contradicting, repetitions that differ.
         """
-        from homodyne.data.opening import Angles, open_dataset
+        from homodyne.data.opening import Angles
+        from homodyne.data.repetitions import open_files
 
         wanted = Angles(phi, phi_tolerance, angle_merge, angle_tolerance)
-        return open_dataset(
+        return open_files(
             path, q=q, q_tolerance=q_tolerance, gap=gap, dt=dt, dt_override=dt_override, angles=wanted,
             frames=frames, engine=engine, sigma=sigma,
         )  # fmt: skip
@@ -102,7 +109,7 @@ class Dataset:
         c2: np.ndarray,
         phi: np.ndarray | Sequence[float],
         t: np.ndarray | Sequence[float],
-        q: float,
+        q: float | Sequence[float] | np.ndarray,
         gap: float | None = None,
         sigma: float | np.ndarray | None = None,
     ) -> Dataset:
@@ -110,7 +117,8 @@ class Dataset:
 
         Args:
             c2: (n_phi, n_t, n_t), symmetric or with an empty (zero or NaN) lower half; NaN marks invalid points.
-            phi: (n_phi,) [deg], in any order; t: (n_t,) [s], uniform; q [1/angstrom]; gap [angstrom].
+            phi: (n_phi,) [deg], in any order; t: (n_t,) [s], uniform; gap [angstrom].
+            q: [1/angstrom], one number, or one a sector, (n_phi,), for several q.
             sigma: None (estimated), one number, (n_phi,) in the order of phi, or the shape of c2 (zero masks).
 
         Raises:
@@ -129,7 +137,7 @@ class Dataset:
             if source == "given per point":
                 given = dataclasses.replace(maps, variable=xr.Variable(("phi", "t1", "t2"), given))
         return cls(
-            phi=phi, t=np.arange(t.size) * dt, dt=dt, q=require_positive("q", q, "1/angstrom"),
+            phi=phi, t=np.arange(t.size) * dt, dt=dt, q=one_or_several_q(q, phi.size),
             gap=None if gap is None else require_positive("gap", gap, "angstrom"), path=None, engine="arrays",
             attrs={"dt_source": "t", "frames": (1, t.size), "bytes": int(c2.nbytes)},
             maps=maps, sigma_given=given, sigma_source=source,
@@ -139,6 +147,27 @@ class Dataset:
     def n_phi(self) -> int:
         """Number of angles."""
         return int(self.phi.size)
+
+    @property
+    def sector_q(self) -> np.ndarray:
+        """q of every sector [1/angstrom], (n_phi,)."""
+        return np.array(np.broadcast_to(np.asarray(self.q, dtype=np.float64), (self.n_phi,)))
+
+    @property
+    def q_values(self) -> tuple[float, ...]:
+        """The different q [1/angstrom], in order of their first sectors."""
+        return tuple(dict.fromkeys(self.sector_q.tolist()))
+
+    @property
+    def n_repetitions(self) -> int:
+        """Measurements of which c2 is the mean."""
+        return int(self.attrs.get("n_repetitions", 1))
+
+    def repetitions(self) -> tuple[Dataset, ...]:
+        """Every one of several repetitions, with the weights and masked frames of their mean; empty for a single file."""
+        from homodyne.data.repetitions import single_repetitions
+
+        return single_repetitions(self)
 
     @property
     def n_t(self) -> int:
@@ -185,7 +214,9 @@ class Dataset:
             return self.sigma_given
         if isinstance(self.sigma_given, Maps):
             return np.ones(self.n_phi)
-        return np.array([sigma_of_angle(self._reader(k), self.n_t, self.phi[k]) for k in range(self.n_phi)])
+        return np.array(
+            [sigma_of_angle(self._reader(k), self.n_t, self.phi[k], self._where(k)) for k in range(self.n_phi)]
+        )
 
     def dead_frames(self, k: int) -> np.ndarray:
         """Frames (0-based, in the window) without counts at angle k; found at the first read of the angle."""
@@ -205,19 +236,23 @@ class Dataset:
         """
         for k in range(self.n_phi):
             if not has_data(self._reader(k), self.n_t):
-                raise no_data(self.phi[k])
+                raise no_data(self.phi[k], self._where(k))
         _ = self.sigma
 
     def masked_counts(self, full: bool = False) -> dict[str, Any]:
         """What is masked: ``{"nan", "sigma_zero", "dead_frames"}``.
 
-        ``dead_frames`` lists ``{"phi", "frames"}`` for the angles read so far (frames counted from 0). The numbers of
+        ``dead_frames`` lists ``{"q", "phi", "frames"}`` for the angles read so far (frames counted from 0). The numbers of
         points need one pass over the data: they are None until ``full=True`` was asked for once.
         """
         if full and "counts" not in self._counts:
             self._counts["counts"] = count_masked(self)
         counts = self._counts.get("counts")
-        dead = [{"phi": float(self.phi[k]), "frames": f.tolist()} for k, f in sorted(self._dead.items()) if f.size]
+        dead = [
+            {"q": float(self.sector_q[k]), "phi": float(self.phi[k]), "frames": f.tolist()}
+            for k, f in sorted(self._dead.items())
+            if f.size
+        ]
         return {
             "nan": None if counts is None else counts.nan,
             "sigma_zero": None if counts is None else counts.sigma_zero,
@@ -230,18 +265,40 @@ class Dataset:
             "path": None if self.path is None else str(self.path),
             "bytes": int(self.attrs["bytes"]),
             "engine": self.engine,
-            "q": self.q,
+            "q": np.asarray(self.q).tolist(),
             "phi": self.phi.tolist(),
             "n_t": self.n_t,
             "frames": list(self.attrs["frames"]),
             "dt": self.dt,
             "gap": self.gap,
+            "n_repetitions": self.n_repetitions,
         }
+        if "repetitions" in self.attrs:
+            facts["repetitions"] = list(self.attrs["repetitions"])
         hashed = {
             **{k: str(v) for k, v in sorted(self.attrs.items())},
-            **{k: v for k, v in facts.items() if k != "path"},
+            **{k: v for k, v in facts.items() if k not in ("path", "repetitions")},
         }
         return {**facts, "metadata_sha256": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()}
+
+    def sectors(self, positions: Sequence[int] | np.ndarray) -> Dataset:
+        """The dataset of some sectors, in the order given; nothing is read or copied."""
+        chosen = [int(k) for k in positions]
+        q = one_or_several_q(self.sector_q[chosen], len(chosen))
+        sigma: np.ndarray | Maps | None = self.sigma_given
+        if sigma is not None:
+            sigma = sigma.sectors(chosen) if isinstance(sigma, Maps) else sigma[chosen]
+        attrs = {
+            name: [value[k] for k in chosen] if name in BY_SECTOR and len(value) == self.n_phi else value
+            for name, value in self.attrs.items()
+        }
+        return dataclasses.replace(
+            self, phi=self.phi[chosen], q=q, attrs=attrs, maps=self.maps.sectors(chosen), sigma_given=sigma, _dead={}, _counts={}
+        )  # fmt: skip
+
+    def split(self) -> dict[float, Dataset]:
+        """One dataset for every q, for independent fits: ``{q: dataset}``, in order of their first sectors."""
+        return {q: self.sectors(np.flatnonzero(self.sector_q == q)) for q in self.q_values}
 
     def describe(self) -> str:
         """Format, q, angles, frames, dt and where it is from, gap, size and what is missing, in a few lines."""
@@ -263,6 +320,10 @@ class Dataset:
 
     def _reader(self, k: int) -> Read:
         return partial(self.read_block, k)
+
+    def _where(self, k: int) -> str:
+        """For messages: which q, where there are several."""
+        return "" if isinstance(self.q, float) else f" (q={self.sector_q[k]:.6g})"
 
 
 def _usable(sigma: np.ndarray) -> np.ndarray:

@@ -48,7 +48,7 @@ def to_xarray(source: Dataset) -> xr.Dataset:
     )
     coords = {
         "phi": xr.Variable("phi", source.phi, {"units": PHI_UNITS}),
-        "q": xr.Variable((), source.q, {"units": Q_UNITS}),
+        "q": xr.Variable(() if isinstance(source.q, float) else "phi", source.q, {"units": Q_UNITS}),
         **time_coordinates(source.n_t, source.dt),
     }
     attrs: dict[str, object] = {"dt": source.dt, "format": source.engine}

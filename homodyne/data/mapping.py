@@ -34,7 +34,9 @@ def from_mapping(data: Mapping[str, Any]) -> Dataset:
     stated = data.get("dt")
     if stated is not None and abs(float(stated) - dt) > UNIFORM * dt:
         raise InputError("dt", float(stated), f"contradicts the spacing {dt:.6g} s of t1", "give t1 and t2 in seconds")
-    q = np.unique(np.asarray(data["wavevector_q_list"], dtype=np.float64))
-    if q.size != 1:
-        raise InputError("wavevector_q_list", q.tolist(), "holds several q", "give the matrices of one q at a time")
-    return Dataset.from_arrays(c2, phi, t1, float(q[0]), data.get("L"), data.get("sigma"))
+    q = np.atleast_1d(np.asarray(data["wavevector_q_list"], dtype=np.float64))
+    if q.shape not in ((1,), phi.shape):
+        raise InputError(
+            "wavevector_q_list", q.tolist(), f"does not fit the {phi.size} matrices", "give one q, or one per matrix"
+        )
+    return Dataset.from_arrays(c2, phi, t1, q if q.size > 1 else float(q[0]), data.get("L"), data.get("sigma"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -47,6 +47,10 @@ class Maps:
     first: int
     n_t: int
     lower: bool = False
+
+    def sectors(self, positions: Sequence[int]) -> Maps:
+        """The matrices of some sectors."""
+        return dataclasses.replace(self, members=tuple(self.members[k] for k in positions))
 
     def member_values(self, index: Index, rows: slice, cols: slice) -> np.ndarray:
         """Block of a single matrix, rows = earlier time, in frames of the window."""

@@ -25,12 +25,12 @@ CLIPPED = 0.9865784
 ROW_BY_ROW = 32
 
 
-def no_data(phi_deg: float) -> InputError:
-    """The error for an angle without a single valid point, wherever it is found."""
+def no_data(phi_deg: float, where: str = "") -> InputError:
+    """The error for an angle without a single valid point, wherever it is found; ``where`` names its q."""
     return InputError(
         "phi",
         round(float(phi_deg), 6),
-        "has no valid point: all values are NaN, infinite or zero",
+        f"has no valid point{where}: all values are NaN, infinite or zero",
         "leave this angle out (dataset.phi)",
     )
 
@@ -56,7 +56,7 @@ def near_tiles(n_t: int) -> list[tuple[slice, slice]]:
     return [(slice(int(s), int(s) + size), slice(int(s), int(s) + size)) for s in starts]
 
 
-def sigma_of_angle(read: Read, n_t: int, phi_deg: float) -> float:
+def sigma_of_angle(read: Read, n_t: int, phi_deg: float, where: str = "") -> float:
     """Standard deviation of one point from differences of neighbors at far lags, where c2 is flat.
 
     sigma = sd(d) / sqrt(2) with d = c2(t1, t2 + dt) - c2(t1, t2) and c2(t1, t2) - c2(t1 + dt, t2), over a bounded
@@ -79,14 +79,14 @@ def sigma_of_angle(read: Read, n_t: int, phi_deg: float) -> float:
     remedy = "give sigma (dataset.sigma)"
     if step.size < 10:
         if not has_data(read, n_t):
-            raise no_data(phi_deg)
+            raise no_data(phi_deg, where)
         raise InputError(
-            "sigma", None, f"cannot be estimated at phi={phi_deg:g}: too few valid points at far lags", remedy
+            "sigma", None, f"cannot be estimated at phi={phi_deg:g}{where}: too few valid points at far lags", remedy
         )
     sigma = clipped_deviation(step) / math.sqrt(2.0)
     if not sigma > 0:
         raise InputError(
-            "sigma", sigma, f"estimated at phi={phi_deg:g} is zero: c2 carries no noise at far lags", remedy
+            "sigma", sigma, f"estimated at phi={phi_deg:g}{where} is zero: c2 carries no noise at far lags", remedy
         )
     return sigma
 

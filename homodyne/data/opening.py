@@ -16,7 +16,16 @@ from homodyne.data.arrays import check_sigma
 from homodyne.data.dataset import ESTIMATED, Dataset
 from homodyne.data.formats import open_lazily
 from homodyne.data.maps import Maps
-from homodyne.data.select import circular_mean, merge_angles, require_positive, select_frames, select_phi, select_ring
+from homodyne.data.select import (
+    Ring,
+    circular_mean,
+    merge_angles,
+    one_or_several_q,
+    require_positive,
+    select_frames,
+    select_phi,
+    select_rings,
+)
 from homodyne.data.table import MatrixTable, matrix_table
 from homodyne.errors import InputError
 
@@ -50,7 +59,7 @@ def open_table(path: str | os.PathLike[str], engine: str | None = None) -> tuple
 def open_dataset(
     path: str | os.PathLike[str],
     *,
-    q: float | None,
+    q: float | Sequence[float] | None,
     q_tolerance: float,
     gap: float | None,
     dt: float | None,
@@ -63,13 +72,12 @@ def open_dataset(
     """See ``Dataset.open``."""
     name, table = open_table(path, engine)
     dt_s, dt_source = required_dt(dt, table.dt, table.dt_source, dt_override)
-    ring = select_ring(table.rings(), q, q_tolerance)
-    bins = ring.bins[select_phi(table.phi[ring.bins], angles.wanted, angles.tolerance_deg)]
-    groups = merge_angles(table.phi[bins], angles.merge, angles.merge_tolerance_deg)
+    sectors = [s for ring in select_rings(table.rings(), q, q_tolerance) for s in _sectors(table, ring, angles)]
+    groups = [sector.bins for sector in sectors]
     first, n_t = select_frames(table.n_t, frames)
-    members = tuple(tuple(table.index[bins[i]] for i in group) for group in groups)
+    members = tuple(tuple(table.index[i] for i in group) for group in groups)
     maps = Maps(table.c2, members, first, n_t, lower=table.c2.attrs.get("filled_half") == "lower")
-    phi = np.array([circular_mean(table.phi[bins[group]]) for group in groups])
+    phi = np.array([circular_mean(table.phi[group]) for group in groups])
     given, source = _sigma(sigma, table, maps)
     gap_A, gap_source = _gap(gap, table.gap)
     attrs = {
@@ -79,14 +87,14 @@ def open_dataset(
         "frames": (first + 1, first + n_t),
         "frames_in_file": table.n_t,
         "bytes": _bytes(Path(path)),
-        "q_of_angles": [float(np.mean(table.q[bins[group]])) for group in groups],
-        "merged_angles": _merged(table.phi[bins], angles),
+        "q_of_angles": [float(np.mean(table.q[group])) for group in groups],
+        "merged_angles": _merged(sectors, table, angles),
         "invalid_points": table.c2.attrs.get("invalid_points", "zero rows"),
     }
     if table.pixels is not None:
-        attrs["pixels"] = [int(table.pixels[bins[group]].sum()) for group in groups]
+        attrs["pixels"] = [int(table.pixels[group].sum()) for group in groups]
     return Dataset(
-        phi=phi, t=np.arange(n_t) * dt_s, dt=dt_s, q=ring.q, gap=gap_A, path=Path(path), engine=name,
+        phi=phi, t=np.arange(n_t) * dt_s, dt=dt_s, q=one_or_several_q([s.q for s in sectors], len(sectors)), gap=gap_A, path=Path(path), engine=name,
         attrs=attrs, maps=maps, sigma_given=given, sigma_source=source,
     )  # fmt: skip
 
@@ -112,10 +120,27 @@ def required_dt(given: float | None, stored: float | None, source: str, override
     return number, f"given, replacing {stored:.9g} s of the file"
 
 
-def _merged(phi: np.ndarray, angles: Angles) -> list[dict[str, Any]]:
-    """Record of what was merged: the kept angle, the members, and how."""
-    groups = merge_angles(phi, None if angles.merge is None else "average", angles.merge_tolerance_deg)
-    return [{"how": angles.merge, "phi": phi[group].tolist()} for group in groups if len(group) > 1]
+@dataclasses.dataclass(frozen=True)
+class _Sector:
+    """q of its ring, positions in the table of the bins it is made of, and of those that were merged into it or dropped."""
+
+    q: float
+    bins: np.ndarray
+    alike: np.ndarray
+
+
+def _sectors(table: MatrixTable, ring: Ring, angles: Angles) -> list[_Sector]:
+    """The wanted sectors of one ring."""
+    where = f" at q = {ring.q:.6g}"
+    bins = ring.bins[select_phi(table.phi[ring.bins], angles.wanted, angles.tolerance_deg, where)]
+    groups = merge_angles(table.phi[bins], angles.merge, angles.merge_tolerance_deg)
+    alike = merge_angles(table.phi[bins], angles.merge and "average", angles.merge_tolerance_deg)
+    return [_Sector(ring.q, bins[g], bins[a]) for g, a in zip(groups, alike, strict=True)]
+
+
+def _merged(sectors: Sequence[_Sector], table: MatrixTable, angles: Angles) -> list[dict[str, Any]]:
+    """Record of what was merged: how, q, and the angles."""
+    return [{"how": angles.merge, "q": s.q, "phi": table.phi[s.alike].tolist()} for s in sectors if s.alike.size > 1]
 
 
 def _gap(given: float | None, stored: float | None) -> tuple[float | None, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from homodyne.data.blocks import lags, upper_tiles
+from homodyne.data.formats.bins import NO_PHI
 from homodyne.data.noise import contrast_of_angle
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ class AngleQuality:
     """Points of one angle above the diagonal.
 
     Attributes:
-        phi: [deg]; points: pairs in all; nan (or infinite), zero, negative: of those outside dead frames; dead: frames without
+        phi: [deg], q [1/angstrom]; points: pairs in all; nan (or infinite), zero, negative: of those outside dead frames; dead: frames without
             counts (0-based); contrast, offset: estimates; NaN where there is no data.
     """
 
     phi: float
+    q: float
     points: int
     nan: int
     zero: int
@@ -63,7 +65,15 @@ def _angle(dataset: Dataset, k: int) -> AngleQuality:
     contrast, offset = contrast_of_angle(lambda r, c: dataset.read_block(k, r, c), n_t)
     points, nan, zero, negative = (int(v) for v in totals)
     return AngleQuality(
-        float(dataset.phi[k]), points, nan - int(in_dead), zero, negative, tuple(int(f) for f in dead), contrast, offset
+        float(dataset.phi[k]),
+        float(dataset.sector_q[k]),
+        points,
+        nan - int(in_dead),
+        zero,
+        negative,
+        tuple(int(f) for f in dead),
+        contrast,
+        offset,
     )
 
 
@@ -90,6 +100,17 @@ def missing_for_fit(dataset: Dataset) -> list[str]:
     return missing
 
 
+def _rings(dataset: Dataset) -> list[str]:
+    """A line for every q, with its angles."""
+    lines = []
+    if dataset.attrs.get("phi_source") == NO_PHI:
+        lines.append("no directions: averaged over all of them; phi = 0 is only a name, models with flow do not apply")
+    for q in dataset.q_values:
+        phi = dataset.phi[dataset.sector_q == q]
+        lines.append(f"q = {q:.6g} 1/angstrom; {phi.size} angles [deg]: {', '.join(f'{p:.4g}' for p in phi)}")
+    return lines
+
+
 def describe(dataset: Dataset) -> str:
     """A few lines for logs and people."""
     first, last = dataset.attrs["frames"]
@@ -101,11 +122,16 @@ def describe(dataset: Dataset) -> str:
     where = "memory" if dataset.path is None else str(dataset.path)
     lines = [
         f"{dataset.engine}: {where}, {int(dataset.attrs['bytes']) / 2**30:.3f} GB",
-        f"q = {dataset.q:.6g} 1/angstrom; {dataset.n_phi} angles [deg]: {', '.join(f'{p:.4g}' for p in dataset.phi)}",
+        *_rings(dataset),
         f"{dataset.n_t} frames ({first} to {last}), dt = {dataset.dt:.6g} s from {dataset.attrs['dt_source']}",
         f"gap: {gap}; sigma {dataset.sigma_source}; {dataset.n_points()} points",
     ]
-    lines += [f"merged ({m['how']}): phi {m['phi']}" for m in dataset.attrs.get("merged_angles", [])]
+    if dataset.n_repetitions > 1:
+        names = ", ".join(dataset.attrs.get("repetitions", [])) or "averaged before"
+        lines.append(f"mean of {dataset.n_repetitions} repetitions: {names}")
+    lines += [
+        f"merged ({m['how']}): phi {m['phi']} at q = {m['q']:.6g}" for m in dataset.attrs.get("merged_angles", [])
+    ]
     temperatures = {
         name: value for name, value in dataset.attrs.items() if "temperature" in name or name == "qnw_lakeshore"
     }

@@ -102,8 +102,46 @@ def select_ring(available: Sequence[Ring], q: float | None, q_tolerance: float) 
     return nearest
 
 
+def select_rings(available: Sequence[Ring], q: float | Sequence[float] | None, q_tolerance: float) -> list[Ring]:
+    """The rings nearest to one q or to each of several, in the order given; see ``select_ring``.
+
+    Raises:
+        InputError: an empty list, two q that mean the same ring, and the cases of ``select_ring``.
+    """
+    if q is None or np.ndim(q) == 0:
+        return [select_ring(available, q, q_tolerance)]  # type: ignore[arg-type]
+    wanted = [float(value) for value in np.ravel(q)]
+    listed = "available q [1/angstrom]: " + ", ".join(f"{r.q:.6g}" for r in available)
+    if not wanted:
+        raise InputError("dataset.q", wanted, "selects nothing", listed)
+    chosen = [select_ring(available, value, q_tolerance) for value in wanted]
+    if len({ring.q for ring in chosen}) < len(chosen):
+        raise InputError("dataset.q", wanted, "names one ring twice", f"give every ring once; {listed}")
+    return chosen
+
+
+def one_or_several_q(q: float | Sequence[float] | np.ndarray, n_phi: int) -> float | np.ndarray:
+    """q as a dataset holds it: one number, or (n_phi,) where sectors differ [1/angstrom].
+
+    Raises:
+        InputError: neither one number nor one a sector, or not positive.
+    """
+    values = np.asarray(q, dtype=np.float64)
+    if values.ndim == 0:
+        return require_positive("q", float(values), "1/angstrom")
+    if values.shape != (n_phi,):
+        raise InputError("q", values.shape, f"does not fit the {n_phi} angles of phi", "give one q, or one per sector")
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        raise InputError("q", values[bad].tolist(), "must be positive", "give q in 1/angstrom")
+    return float(values[0]) if np.all(values == values[0]) else values.copy()
+
+
 def select_phi(
-    phi: np.ndarray, wanted: Sequence[float | Sequence[float]] | None, tolerance_deg: float = 1.0
+    phi: np.ndarray,
+    wanted: Sequence[float | Sequence[float]] | None,
+    tolerance_deg: float = 1.0,
+    where: str = "",
 ) -> np.ndarray:
     """Positions of the wanted angles, in file order, each once.
 
@@ -112,6 +150,7 @@ def select_phi(
         wanted: None for all; else a list whose items are single angles (the nearest within the tolerance is
             taken) or pairs ``[lo, hi]``: the inclusive arc from lo counterclockwise to hi, through +-180 where
             needed; ``[170, -170]`` is 20 degrees wide, ``[-180, 180]`` is everything.
+        where: for messages, which ring this is.
 
     Raises:
         InputError: an item matches no angle; the message lists the available ones.
@@ -124,7 +163,7 @@ def select_phi(
     for item in wanted:
         hits = _in_arc(phi, item) if isinstance(item, Sequence) else _nearest(phi, float(item), tolerance_deg)
         if hits.size == 0:
-            raise InputError("dataset.phi", item, "matches no angle", _listed_phi(phi))
+            raise InputError("dataset.phi", item, f"matches no angle{where}", _listed_phi(phi))
         chosen.update(int(i) for i in hits)
     return np.array(sorted(chosen))
 

@@ -34,12 +34,16 @@ keep_compiled_code()
 
 
 class Geometry(NamedTuple):
-    """What the experiment fixes for one angle: azimuth [degree], q [1/angstrom], gap [angstrom] (NaN when absent), dt [s]."""
+    """What the experiment fixes for one sector: azimuth [degree], q [1/angstrom], gap [angstrom] (NaN when absent), dt [s].
+
+    ``q_ref`` [1/angstrom] lies in the middle of the q of a measurement at several (see ``reference_q``), NaN at one q.
+    """
 
     phi: jax.Array | float
     q: jax.Array | float
     gap: jax.Array | float
     dt: jax.Array | float
+    q_ref: jax.Array | float = math.nan
 
 
 class Phase(NamedTuple):
@@ -102,8 +106,10 @@ class Model:
         kernel: ``kernel(*differences) -> s`` for scalars, one argument a channel (``Phase`` for phase channels).
         rates: curves worth showing, and the sign conditions of the model.
         needs_gap: the rotor-stator distance enters.
-        field: ``field(*differences) -> g1``, whose square the kernel is, needed where g1 changes its sign; by default the
-            positive root. Only simulation and errors use it: light with this g1 is what they draw.
+        needs_several_q: a parameter says how something depends on q, which one q cannot tell.
+        needs_one_q: no parameter says how anything depends on q, so that several q cannot be fitted together.
+        field: ``field(*differences) -> g1``, whose squared modulus the kernel is, needed where g1 changes its sign or is
+            complex; by default the positive root. Only simulation and errors use it: light with this g1 is what they draw.
     """
 
     name: str
@@ -114,6 +120,8 @@ class Model:
     needs_gap: bool = False
     convention: str = "physical"
     field: Callable[..., jax.Array] | None = None
+    needs_several_q: bool = False
+    needs_one_q: bool = False
 
     def __post_init__(self) -> None:
         known = {p.name for p in self.parameters}
@@ -160,19 +168,21 @@ class Model:
         q: float,
         gap: float | None = None,
         frames: np.ndarray | None = None,
+        q_ref: float = math.nan,
     ) -> np.ndarray:
-        """s(t1, t2) = |g1|**2 on the frame grid, (n_t, n_t), for display and simulation.
+        """``s(t1, t2) = |g1|**2`` on the frame grid, (n_t, n_t), for display and simulation.
 
         Args:
             theta: parameter values, named or in model order.
             t: uniform frame times [s], (n_t,).
             phi, q, gap: azimuth [degree], wave vector [1/angstrom], gap [angstrom] (laminar flow only).
             frames: positions on the grid of those that are wanted, (m,): returns (m, m). Integrals run over all frames.
+            q_ref: ``reference_q`` of the measurement [1/angstrom], for models of several q.
 
         Raises:
-            InputError: gap missing where the model needs it; a parameter missing or out of bounds.
+            InputError: gap or q_ref missing where the model needs it; a parameter missing or out of bounds.
         """
-        return self._pairs(False, theta, t, phi, q, gap, frames)
+        return self._pairs(False, theta, t, phi, q, gap, frames, q_ref)
 
     def g1(
         self,
@@ -182,14 +192,18 @@ class Model:
         q: float,
         gap: float | None = None,
         frames: np.ndarray | None = None,
+        q_ref: float = math.nan,
     ) -> np.ndarray:
-        """The field correlation g1(t1, t2), real and signed, on the frame grid; arguments as in ``g1_squared``."""
-        return self._pairs(True, theta, t, phi, q, gap, frames)
+        """The field correlation g1(t1, t2) = <E*(t1) E(t2)> on the frame grid; arguments as in ``g1_squared``.
 
-    def _pairs(self, of_field: bool, theta, t, phi, q, gap, frames) -> np.ndarray:
+        Real and signed, or complex and Hermitian where the model's ``field`` is complex.
+        """
+        return self._pairs(True, theta, t, phi, q, gap, frames, q_ref)
+
+    def _pairs(self, of_field: bool, theta, t, phi, q, gap, frames, q_ref) -> np.ndarray:
         if isinstance(theta, Mapping):
             theta = pack(check_values(theta, self.parameters, "theta"), self.parameters)
-        geometry = self.geometry(phi, q, gap, float(t[1] - t[0]))
+        geometry = self.geometry(phi, q, gap, float(t[1] - t[0]), q_ref)
         wanted = np.arange(len(t)) if frames is None else np.asarray(frames)
         z = [c[wanted] for c in self.channel_curves(np.asarray(theta), t, geometry)]
         return np.asarray(_evaluate(self, of_field, z, jnp.asarray(wanted)))
@@ -198,13 +212,38 @@ class Model:
         """z_c(t) of every channel, (n_t,) each."""
         return [np.asarray(z) for z in _channels(self, jnp.asarray(theta), jnp.asarray(t), geometry)]
 
-    def geometry(self, phi: float, q: float, gap: float | None, dt: float) -> Geometry:
-        """Geometry of one angle, after checking that a gap is there if the model needs one."""
+    def geometry(self, phi: float, q: float, gap: float | None, dt: float, q_ref: float = math.nan) -> Geometry:
+        """Geometry of one sector, after checking that a gap, and several q, are there if the model needs them."""
         if self.needs_gap and gap is None:
             raise InputError(
                 "gap", gap, f"is missing and {self.name} needs it", "give the rotor-stator distance in angstrom"
             )
-        return Geometry(phi, q, math.nan if gap is None else gap, dt)
+        if self.needs_several_q and not math.isfinite(q_ref):
+            raise InputError(
+                "q", q, f"is one q and {self.name} needs several: one q cannot tell how D depends on q",
+                f"select several q, dataset.q=[q1,q2], or use model={self.name.removesuffix('_joint_q')}",
+            )  # fmt: skip
+        if self.needs_one_q and math.isfinite(q_ref):
+            raise InputError(
+                "q", q, f"is one of several and {self.name} knows one: it does not say how its rate depends on q",
+                "fit one q after another, dataset.q=Q",
+            )  # fmt: skip
+        return Geometry(phi, q, math.nan if gap is None else gap, dt, q_ref)
+
+
+# Sectors of one ring may state slightly different q: this relative spread is still one q.
+_ONE_Q = 1e-3
+
+
+def reference_q(q: np.ndarray | float) -> float:
+    """Geometric mean of the different q of a measurement [1/angstrom], to three digits; NaN where there is only one.
+
+    D(q) = D0 (q / q_ref)**q_exponent is D0 there, in the middle of the data: nothing is extrapolated.
+    """
+    different = np.unique(np.asarray(q, dtype=float))
+    if different[-1] <= different[0] * (1 + _ONE_Q):
+        return math.nan
+    return float(f"{np.exp(np.log(different).mean()):.3g}")
 
 
 def differences(model: Model, early: list[jax.Array], late: list[jax.Array]) -> list[jax.Array | Phase]:
@@ -242,7 +281,7 @@ def _channels(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) 
 
 @partial(jax.jit, static_argnames=("model", "of_field"))
 def _evaluate(model: Model, of_field: bool, z: list[jax.Array], frames: jax.Array) -> jax.Array:
-    """The kernel, or the field whose square it is, for all pairs of frames."""
+    """The kernel, or the field whose squared modulus it is, for all pairs of frames."""
 
     def value(*dz: jax.Array | Phase) -> jax.Array:
         if not of_field:
@@ -250,8 +289,10 @@ def _evaluate(model: Model, of_field: bool, z: list[jax.Array], frames: jax.Arra
         return jnp.sqrt(model.kernel(*dz)) if model.field is None else model.field(*dz)
 
     def pair(a: jax.Array, b: jax.Array) -> jax.Array:
-        early, late = jnp.where(frames[a] <= frames[b], a, b), jnp.where(frames[a] <= frames[b], b, a)
-        return value(*differences(model, [c[early] for c in z], [c[late] for c in z]))
+        ahead = frames[a] <= frames[b]
+        early, late = jnp.where(ahead, a, b), jnp.where(ahead, b, a)
+        found = value(*differences(model, [c[early] for c in z], [c[late] for c in z]))
+        return jnp.where(ahead, found, found.conj()) if jnp.iscomplexobj(found) else found
 
     places = jnp.arange(len(frames))
     return jax.vmap(lambda a: jax.vmap(lambda b: pair(a, b))(places))(places)

@@ -48,18 +48,19 @@ def frame_values(
     frames uses the same physics as a fit of all.
 
     Args:
-        geometry: with ``phi`` of shape (n_phi,).
+        geometry: with ``phi`` and ``q`` of shape (n_phi,).
 
     Returns:
         Side whose arrays have a leading axis of n_phi.
     """
-    phi = np.asarray(geometry.phi)
+    phi, q = np.asarray(geometry.phi), np.asarray(geometry.q)
     size = max(1, min(len(phi), BATCH_FRAMES // len(t)))
     index = np.concatenate([frames, np.full(n_padded - len(frames), frames[-1])])
     batches = []
     for first in range(0, len(phi), size):
-        few = phi[np.minimum(np.arange(first, first + size), len(phi) - 1)]
-        side = _all_frames(model, jnp.asarray(theta), jnp.asarray(t), geometry._replace(phi=jnp.asarray(few)))
+        few = np.minimum(np.arange(first, first + size), len(phi) - 1)
+        here = geometry._replace(phi=jnp.asarray(phi[few]), q=jnp.asarray(q[few]))
+        side = _all_frames(model, jnp.asarray(theta), jnp.asarray(t), here)
         batches.append([[_taken(a, index)[: len(phi) - first] for a in f] for f in side])
     channels = zip(*batches, strict=True)
     late = tuple(Frames(*(jnp.asarray(np.concatenate(a)) for a in zip(*f, strict=True))) for f in channels)
@@ -75,10 +76,11 @@ def _taken(values: jax.Array, index: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames=("model",))
 def _all_frames(model: Model, theta: jax.Array, t: jax.Array, geometry: Geometry) -> tuple[Frames, ...]:
-    def one_angle(phi: jax.Array) -> tuple[Frames, ...]:
-        return tuple(_channel(model, channel, theta, t, geometry._replace(phi=phi)) for channel in model.channels)
+    def one_angle(phi: jax.Array, q: jax.Array) -> tuple[Frames, ...]:
+        here = geometry._replace(phi=phi, q=q)
+        return tuple(_channel(model, channel, theta, t, here) for channel in model.channels)
 
-    return jax.vmap(one_angle)(jnp.asarray(geometry.phi))
+    return jax.vmap(one_angle)(jnp.asarray(geometry.phi), jnp.asarray(geometry.q))
 
 
 def _channel(model: Model, channel: Channel, theta: jax.Array, t: jax.Array, geometry: Geometry) -> Frames:
@@ -218,7 +220,7 @@ def kernel_fields(model: Model, early: tuple[Frames, ...], late: tuple[Frames, .
 
 
 def field_values(model: Model, early: tuple[Frames, ...], late: tuple[Frames, ...]) -> jax.Array:
-    """The field correlation g1, whose square ``kernel_fields`` gives, at the R earlier and the C later frames, (R, C)."""
+    """g1, whose squared modulus ``kernel_fields`` gives, at the R earlier and C later frames, (R, C); real or complex."""
     arguments, exponential = _pair_arguments(model, early, late)
     field = model.field or (lambda *dz: jnp.sqrt(model.kernel(*dz)))
     for _ in _shape(arguments):

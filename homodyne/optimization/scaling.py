@@ -1,4 +1,4 @@
-"""Contrast and offset per angle as linear maps of a few free parameters."""
+"""Contrast and offset per sector as linear maps of a few free parameters."""
 
 from __future__ import annotations
 
@@ -31,16 +31,23 @@ class Scaling:
         return self.basis.shape[2]
 
 
-def make_scaling(mode: str, phi: np.ndarray, fourier_order: int = 2, fixed: np.ndarray | None = None) -> Scaling:
+def make_scaling(
+    mode: str,
+    phi: np.ndarray,
+    fourier_order: int = 2,
+    fixed: np.ndarray | None = None,
+    q: np.ndarray | float | None = None,
+) -> Scaling:
     """The map of a scaling mode.
 
     Args:
-        mode: ``individual`` (2 n_phi free parameters), ``auto`` (one shared pair; with fewer than three angles the
-            same as individual), ``constant`` (none; ``fixed`` gives contrast and offset per angle), ``fourier``
-            (contrast and offset as Fourier series in phi).
+        mode: ``individual`` (2 n_phi free parameters), ``auto`` (one shared pair for every q; where a q has fewer than
+            three angles the same as individual), ``constant`` (none; ``fixed`` gives contrast and offset per angle),
+            ``fourier`` (contrast and offset as Fourier series in phi, one for every q).
         phi: azimuths [degree], (n_phi,).
         fourier_order: K of the series, 2K+1 terms each.
         fixed: (n_phi, 2), for ``constant``.
+        q: of the sectors [1/angstrom], (n_phi,) or one number; contrast depends on it, through the detector's resolution.
 
     Raises:
         InputError: unknown mode, or a Fourier series with more terms than angles.
@@ -52,17 +59,30 @@ def make_scaling(mode: str, phi: np.ndarray, fourier_order: int = 2, fixed: np.n
         if fixed is None:
             raise InputError("scaling", mode, "needs fixed contrasts and offsets", "estimate them first")
         return Scaling(mode, np.zeros((n_phi, 2, 0)), np.asarray(fixed, dtype=float))
-    if mode == "fourier":
-        columns = _fourier(phi, fourier_order)
-    elif mode == "individual" or n_phi < 3:
-        columns = np.eye(n_phi)
-    else:
-        columns = np.ones((n_phi, 1))
+    columns = _columns(mode, np.asarray(phi, dtype=float), fourier_order, q)
     half = columns.shape[1]
     basis = np.zeros((n_phi, 2, 2 * half))
     basis[:, 0, :half] = columns
     basis[:, 1, half:] = columns
     return Scaling(mode, basis, np.zeros((n_phi, 2)))
+
+
+def _columns(mode: str, phi: np.ndarray, order: int, q: np.ndarray | float | None) -> np.ndarray:
+    """How contrast, or offset, of every sector is made of b / 2 numbers, (n_phi, b / 2): blocks of the q, one by one."""
+    if mode == "individual":
+        return np.eye(len(phi))
+    rings = np.broadcast_to(np.asarray(1.0 if q is None else q, dtype=float), phi.shape)
+    blocks = []
+    for value in dict.fromkeys(rings.tolist()):
+        here = np.flatnonzero(rings == value)
+        if mode == "fourier":
+            small = _fourier(phi[here], order)
+        else:
+            small = np.eye(len(here)) if len(here) < 3 else np.ones((len(here), 1))
+        block = np.zeros((len(phi), small.shape[1]))
+        block[here] = small
+        blocks.append(block)
+    return np.concatenate(blocks, axis=1)
 
 
 def _fourier(phi: np.ndarray, order: int) -> np.ndarray:

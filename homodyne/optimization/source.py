@@ -1,20 +1,26 @@
-"""What the optimizer needs from data: blocks of c2 by angle, as plain arrays. ``homodyne.Dataset`` provides it."""
+"""What the optimizer needs from data: blocks of c2 by sector, as plain arrays. ``homodyne.Dataset`` provides it.
+
+A sector, "angle" for short where there is one q, is a part of the detector with its own azimuth and wave vector.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
+from homodyne.models import Geometry, Model, reference_q
+
 
 class BlockSource(Protocol):
-    """Two-time data of one q, readable block by block.
+    """Two-time data of one q or several, readable block by block.
 
     Attributes:
-        phi: azimuths [degree], (n_phi,).
+        phi: azimuths [degree] of the sectors, (n_phi,).
         t: uniform frame times [s] from the start of the selected window, (n_t,).
-        q: wave vector [1/angstrom]. gap: rotor-stator distance [angstrom] or None. dt: frame spacing [s].
+        q: wave vector [1/angstrom], one number, or one a sector, (n_phi,); see ``sector_q``. gap: rotor-stator distance [angstrom] or None. dt: frame spacing [s].
         sigma: noise per angle, (n_phi,); ones when given per point.
     """
 
@@ -23,7 +29,7 @@ class BlockSource(Protocol):
     @property
     def t(self) -> np.ndarray: ...
     @property
-    def q(self) -> float: ...
+    def q(self) -> float | np.ndarray: ...
     @property
     def gap(self) -> float | None: ...
     @property
@@ -38,6 +44,46 @@ class BlockSource(Protocol):
     def read_sigma(self, k: int, rows: slice, cols: slice) -> np.ndarray | None:
         """Noise per point like ``read_block``, or None when ``sigma`` applies."""
         ...
+
+
+def sector_q(source: BlockSource) -> np.ndarray:
+    """q of every sector [1/angstrom], (n_phi,)."""
+    return np.array(np.broadcast_to(np.asarray(source.q, dtype=float), (len(source.phi),)))
+
+
+def several_q(source: BlockSource) -> bool:
+    """Whether the sectors have different q."""
+    q = sector_q(source)
+    return bool(np.any(q != q[0]))
+
+
+def sector_geometry(model: Model, source: BlockSource, k: int = 0) -> Geometry:
+    """Geometry of sector ``k``; InputError where the model needs a gap, or several q, that are not there."""
+    q = sector_q(source)
+    return model.geometry(float(source.phi[k]), float(q[k]), source.gap, source.dt, reference_q(q))
+
+
+def sector_geometries(model: Model, source: BlockSource, sectors: Sequence[int] | np.ndarray | None = None) -> Geometry:
+    """Geometry of all sectors, or of some, with ``phi`` and ``q`` of shape (n,)."""
+    chosen = np.arange(len(source.phi)) if sectors is None else np.asarray(sectors, dtype=int)
+    return sector_geometry(model, source)._replace(
+        phi=np.asarray(source.phi, dtype=float)[chosen], q=sector_q(source)[chosen]
+    )
+
+
+def sector_signal(
+    model: Model, theta: np.ndarray, source: BlockSource, k: int, frames: np.ndarray | None = None
+) -> np.ndarray:
+    """s(t1, t2) of sector ``k`` on its frames, or on ``frames`` of them; see ``Model.g1_squared``."""
+    g = sector_geometry(model, source, k)
+    return model.g1_squared(theta, source.t, float(g.phi), float(g.q), source.gap, frames, float(g.q_ref))
+
+
+def sector_names(source: BlockSource) -> list[str]:
+    """How messages name the sectors: by azimuth, ``30``, and where there are several q by both, ``30 (q = 0.0054)``."""
+    if not several_q(source):
+        return [f"{phi:g}" for phi in source.phi]
+    return [f"{phi:g} (q = {q:.4g})" for phi, q in zip(source.phi, sector_q(source), strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)

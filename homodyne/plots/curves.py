@@ -25,6 +25,7 @@ UNITS = {"angstrom^2 s^-1": "Å$^2$ s$^{-1}$", "s^-1": "s$^{-1}$", "angstrom^2":
 #: Errors shown beside the chosen ones.
 COMPARED = {
     "speckle": ("#3b7a57", ":", "speckle: the noise of speckle"),
+    "repetitions": ("#8a5a9e", (0, (5, 1)), "repetitions: scatter between them"),
     "jackknife": (MODEL_COLOR, "-.", "jackknife: scatter between angles"),
     "iid": (MUTED, "--", "iid: were all pairs independent (too small)"),
 }
@@ -181,6 +182,8 @@ def _legend(result: FitResult) -> list[Line2D | Patch]:
         Patch(color=DATA_COLOR, alpha=0.5, lw=0, label="68 % and (lighter) 95 % band"),
         Patch(color=UNDETERMINED_COLOR, lw=0, label=f"error above {percent}: not determined"),
     ]
+    if "q_exponent" in result.theta:
+        handles.append(Line2D([], [], ls="", label=f"$J$ and $A$ at $q$ = {result.q_ref:g} Å$^{{-1}}$"))
     for method, (color, line, label) in COMPARED.items():
         if method in result.uncertainties and method != chosen:
             handles.append(Line2D([], [], color=color, ls=line, lw=1.0, label=label))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -20,6 +21,8 @@ INFLUENCE_WRITTEN = 0.5
 MOST_NUMBERED_ANGLES = 16
 #: Bins of few pairs are noisy: the colors of the map hold this part of |residual|.
 MAP_PERCENTILE = 98.0
+#: One for every q.
+MARKERS = "os^Dv"
 RESIDUAL_LABEL = "(data − model) / contrast [%]"
 
 
@@ -43,11 +46,10 @@ def diagnostics_figure(result: FitResult) -> Figure:
 
 def _chi2(axis: Axes, result: FitResult) -> None:
     """Neighboring pairs share frames, so chi2 scatters far more than that of as many independent numbers."""
-    order = np.argsort(result.phi)
-    phi, found = result.phi[order], result.chi2_per_angle[order]
+    phi, found = _side_by_side(result), result.chi2_per_angle
     if "chi2_expected" in result.diagnostics:
         few = len(phi) <= MOST_NUMBERED_ANGLES
-        expected, sd = (result.diagnostics[n].values[order] for n in ("chi2_expected", "chi2_sd"))
+        expected, sd = (result.diagnostics[n].values for n in ("chi2_expected", "chi2_sd"))
         axis.errorbar(
             phi, expected, 2.0 * sd, fmt="_", ms=9 if few else 4, color="0.6", elinewidth=5 if few else 2, alpha=0.7, zorder=1,
             label="noise of speckle ± 2 s.d.",
@@ -55,7 +57,12 @@ def _chi2(axis: Axes, result: FitResult) -> None:
         axis.set_title("does every angle fit?", loc="left")
     else:
         axis.set_title("every angle (expectation not known)", loc="left")
-    axis.plot(phi, found, "o", ms=4.5, color=DATA_COLOR, label="data")
+    rings = sorted(result.q_values)
+    for n, q in enumerate(rings):
+        here = result.q == q
+        color = DATA_COLOR if len(rings) == 1 else colormaps["viridis"](0.85 * n / (len(rings) - 1))
+        label = "data" if len(rings) == 1 else f"data, $q = {q:.4g}$ Å$^{{-1}}$"
+        axis.plot(phi[here], found[here], MARKERS[n % len(MARKERS)], ms=4.5, color=color, label=label)
     axis.axhline(
         result.chi2_reduced, color=MODEL_COLOR, ls="--", lw=1.0, label=f"all angles, reduced: {result.chi2_reduced:.4g}"
     )
@@ -67,15 +74,22 @@ def _chi2(axis: Axes, result: FitResult) -> None:
     axis.legend(loc="upper left")
 
 
+def _side_by_side(result: FitResult) -> np.ndarray:
+    """Positions of the sectors on an axis of phi, those of several q a little apart."""
+    rings = sorted(result.q_values)
+    step = 0.012 * max(float(np.ptp(result.phi)), 1.0)
+    return result.phi + step * (np.searchsorted(rings, result.q) - 0.5 * (len(rings) - 1))
+
+
 def scaled_influence(result: FitResult) -> xr.DataArray:
-    """Shift of every free parameter without an angle, in its standard errors, (free_parameter, phi); phi ascending."""
+    """Shift of every free parameter without a sector, in its standard errors, (free_parameter, phi); by q, then phi."""
     table = result.diagnostics
     stderr = np.array([result.stderr[str(n)] for n in table["free_parameter"].values])
     usable = np.where(np.isfinite(stderr) & (stderr > 0), stderr, np.nan)
     return (
         (table["influence"] / xr.DataArray(usable, dims="free_parameter"))
         .transpose("free_parameter", "phi")
-        .sortby("phi")
+        .isel(phi=np.lexsort((result.phi, result.q)))
     )
 
 
@@ -102,7 +116,11 @@ def _influence(axis: Axes, result: FitResult) -> None:
     axis.set_yticks(np.arange(len(values)), [str(n) for n in shifts["free_parameter"].values])
     axis.tick_params(length=0)
     axis.spines[["left", "bottom"]].set_visible(False)
-    axis.set_xlabel("angle left out, $\\phi$ [degree]")
+    rings, counts = np.unique(result.q, return_counts=True)
+    for edge in np.cumsum(counts)[:-1]:
+        axis.axvline(edge - 0.5, color="black", lw=1.0)
+    where = " | ".join(f"{q:.4g}" for q in rings)
+    axis.set_xlabel("angle left out, $\\phi$ [degree]" + (f"\nat $q$ = {where} Å$^{{-1}}$" if len(rings) > 1 else ""))
     bar = axis.figure.colorbar(image, ax=axis, extend="both", pad=0.02)
     bar.set_label("shift [standard errors]")
 

@@ -14,6 +14,8 @@ from homodyne.plots.canvas import LIMIT_COLOR, new_figure, styled
 from homodyne.result import AngleMap, FitResult
 
 MAX_ANGLES_PER_FIGURE = 6
+#: A sector's azimuth [degree] and q [1/angstrom].
+Sector = tuple[float, float]
 #: Percentiles of the off-diagonal data that bound the colors: noise outliers beyond three sigma are cut, the
 #: ridge next to the diagonal (a fraction 2/n_t of all pairs) is not.
 COLOR_PERCENTILES = (0.1, 99.9)
@@ -23,9 +25,9 @@ MARKED_SHARE = 0.01
 
 @styled
 def map_figures(
-    maps: Sequence[AngleMap], quality: dict[float, str] | None = None, per_figure: int = MAX_ANGLES_PER_FIGURE
+    maps: Sequence[AngleMap], quality: dict[Sector, str] | None = None, per_figure: int = MAX_ANGLES_PER_FIGURE
 ) -> list[Figure]:
-    """Figures with one column an angle and the rows data, model, residual / sigma.
+    """Figures with one column a sector and the rows data, model, residual / sigma.
 
     ``quality`` is a line below each angle's title, see ``chi2_texts``. Data and model share one color range, taken over all angles so that columns and pages compare; the residual has
     a range symmetric about zero. Angles are spread evenly over as few pages as ``per_figure`` allows.
@@ -34,21 +36,31 @@ def map_figures(
         return []
     limits, reach = data_limits(maps), residual_reach(maps)
     pages = np.array_split(np.arange(len(maps)), math.ceil(len(maps) / per_figure))
+    titles = [_title(m, quality or {}, any(m.q != other.q for other in maps)) for m in maps]
     return [
         _page(
-            [maps[i] for i in page], quality or {}, limits, reach, f"page {n} of {len(pages)}" if len(pages) > 1 else ""
+            [maps[i] for i in page],
+            [titles[i] for i in page],
+            limits,
+            reach,
+            f"page {n} of {len(pages)}" if len(pages) > 1 else "",
         )
         for n, page in enumerate(pages, start=1)
     ]
 
 
-def chi2_texts(result: FitResult) -> dict[float, str]:
+def chi2_texts(result: FitResult) -> dict[Sector, str]:
     """chi2 per point of every angle and, where known, what a perfect model would leave: the noise of speckle."""
     texts = [f"$\\chi^2$/N = {v:.2f}" for v in result.chi2_per_angle]
     if "chi2_expected" in result.diagnostics:
         expected = result.diagnostics["chi2_expected"].values
         texts = [f"{text} (noise {v:.2f})" for text, v in zip(texts, expected, strict=True)]
-    return dict(zip(result.phi.tolist(), texts, strict=True))
+    return dict(zip(zip(result.phi.tolist(), result.q.tolist(), strict=True), texts, strict=True))
+
+
+def _title(m: AngleMap, quality: dict[Sector, str], several_q: bool) -> str:
+    wave_vector = f"$q = {m.q:.4g}$ Å$^{{-1}}$, " if several_q else ""
+    return f"{wave_vector}$\\phi = {m.phi_deg:.1f}$°\n{quality.get((m.phi_deg, m.q), '')}".rstrip()
 
 
 def data_limits(maps: Sequence[AngleMap]) -> tuple[float, float]:
@@ -74,7 +86,7 @@ def residual(angle: AngleMap) -> np.ndarray:
 
 
 def _page(
-    maps: Sequence[AngleMap], quality: dict[float, str], limits: tuple[float, float], reach: float, footer: str
+    maps: Sequence[AngleMap], titles: Sequence[str], limits: tuple[float, float], reach: float, footer: str
 ) -> Figure:
     figure, axes, shared_bar, residual_bar = _grid(len(maps))
     for column, angle in enumerate(maps):
@@ -82,7 +94,7 @@ def _page(
         shared = _image(top, angle.t_s, angle.data, "viridis", *limits)
         _image(middle, angle.t_s, angle.model, "viridis", *limits)
         rest = _image(bottom, angle.t_s, residual(angle), "RdBu_r", -reach, reach)
-        top.set_title(f"$\\phi = {angle.phi_deg:.1f}$°\n{quality.get(angle.phi_deg, '')}".rstrip())
+        top.set_title(titles[column])
         _mark_hidden(middle, angle.model, limits)
         bottom.set_xlabel("$t_2$ [s]")
     for axis, name in zip(axes[:, 0], ("data", "model", "residual"), strict=True):

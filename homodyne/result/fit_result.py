@@ -17,7 +17,7 @@ from homodyne.result.intervals import linear_interval
 from homodyne.result.records import Decision, Memory, Status, Uncertainty
 
 HISTORY_VARIABLES = {
-    "stage": "subset (warm-up on a strided part of the data) or full (every point)",
+    "stage": "subset (warm-up on a part of the frames) or full (every point); full_2: of the second of several optima",
     "cost": "half the sum of squared weighted residuals at the trial point",
     "chi2": "2 cost per point",
     "gradient_norm": "largest component of the gradient, in units of the parameter's iid standard error",
@@ -37,7 +37,9 @@ class FitResult:
 
     Attributes:
         parameters: the model's parameters with unit and bounds, in model order (p of them).
-        theta: physical parameters by name. contrast, offset: scaling per angle (n_phi,).
+        theta: physical parameters by name. contrast, offset: scaling per sector (n_phi,).
+        phi, q: azimuth [degree] and wave vector [1/angstrom] of every sector, (n_phi,). q_ref: where there are several q
+            their geometric mean, at which D0, D_offset and J(t) of models of joint q hold; NaN at one q.
         uncertainties: errors by method; ``covariance_method`` names the one behind ``stderr`` and ``interval``.
         undetermined: parameters that the data leave open within their bounds: their error is inf.
         findings: what the noise is, and what the data determine and what not, as sentences.
@@ -45,6 +47,7 @@ class FitResult:
         chi2_reduced: sum of squared residuals over sigma**2 per degree of freedom.
         curve_table: see ``curves``. diagnostics: what the residuals say, by angle, lag and age; see docs/errors.md.
         history: one row a pass; see ``HISTORY_VARIABLES``.
+        optima: local optima found on a subset of frames before the fit, best first: theta, chi2, origin.
         provenance: data fingerprint, options, versions.
     """
 
@@ -62,6 +65,8 @@ class FitResult:
     start: dict[str, float]
     start_source: str
     phi: np.ndarray
+    q: np.ndarray
+    q_ref: float
     contrast: np.ndarray
     offset: np.ndarray
     n_points: int
@@ -79,6 +84,7 @@ class FitResult:
     memory: Memory
     decision: Decision
     residual_histogram: tuple[np.ndarray, np.ndarray]
+    optima: xr.Dataset = dataclasses.field(default_factory=xr.Dataset)
     findings: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,6 +94,11 @@ class FitResult:
     def converged(self) -> bool:
         """True only when the convergence tests were met."""
         return self.status is Status.CONVERGED
+
+    @property
+    def q_values(self) -> tuple[float, ...]:
+        """The different q [1/angstrom], in order of their first sectors."""
+        return tuple(dict.fromkeys(self.q.tolist()))
 
     @property
     def uncertainty(self) -> Uncertainty:
@@ -123,7 +134,7 @@ class FitResult:
             return covariance / np.where((sd > 0) & np.isfinite(sd), np.outer(sd, sd), np.nan)
 
     def stderr_by(self, method: str) -> dict[str, float]:
-        """Standard errors by another method: ``speckle``, ``jackknife`` or ``iid``.
+        """Standard errors by another method: ``speckle``, ``repetitions``, ``jackknife`` or ``iid``.
 
         Raises:
             InputError: the method was not computed.
@@ -149,7 +160,7 @@ class FitResult:
     def interval(self, name: str, level: float = 0.6827, method: str | None = None) -> tuple[float, float]:
         """Confidence interval of a parameter, theta -+ quantile x error; (-inf, inf) where it is undetermined.
 
-        Quantiles are those of the normal distribution, for the jackknife of the t distribution. Where the model is far
+        Quantiles are those of the normal distribution, for jackknife and repetitions of the t distribution. Where the model is far
         from linear, ``profile(name)`` gives an asymmetric one.
 
         Raises:
@@ -186,17 +197,36 @@ class FitResult:
 
     def table(self) -> str:
         """Parameters as text: name, unit, value, error by the chosen method and by the others in brackets, remark."""
-        methods = [m for m in ("jackknife", "iid") if m in self.uncertainties and m != self.covariance_method]
+        methods = [m for m in ("repetitions", "jackknife", "iid") if m in self.uncertainties and m != self.covariance_method]
         others = {m: self.stderr_by(m) for m in methods}
-        heads = "".join(f" {'(' + m + ')':>12}" for m in methods)
+        widths = {m: max(12, len(m) + 2) for m in methods}
+        heads = "".join(f" {'(' + m + ')':>{widths[m]}}" for m in methods)
         rows = [f"{'parameter':<18} {'unit':<18} {'value':>14} {self.covariance_method:>12}{heads}  remark"]
         stderr = self.stderr
         for p in self.parameters:
-            beside = "".join(f" {others[m][p.name]:>12.3g}" for m in methods)
+            beside = "".join(f" {others[m][p.name]:>{widths[m]}.3g}" for m in methods)
             rows.append(
                 f"{p.name:<18} {p.unit:<18} {self.theta[p.name]:>14.6g} {stderr[p.name]:>12.3g}{beside}"
                 f"  {self._remark(p.name)}".rstrip()
             )
+        if "q_exponent" in self.theta:
+            rows.append(f"D(q) = D(q_ref) (q / q_ref)**q_exponent, q_ref = {self.q_ref:g} 1/angstrom")
+        return "\n".join(rows)
+
+    def sector_table(self) -> str:
+        """Sectors as text: q, phi, contrast and offset with their errors, chi2 per point and what noise alone makes of it."""
+        heads = ("q", "phi", "contrast", "error", "offset", "error", "chi2/N", "(noise)")
+        rows = ["{:>10} {:>8} {:>10} {:>9} {:>10} {:>9} {:>8} {:>8}".format(*heads)]
+        nothing = np.full(len(self.phi), np.nan)
+        expected = self.diagnostics["chi2_expected"].values if "chi2_expected" in self.diagnostics else nothing
+        columns = (
+            self.q, self.phi, self.contrast, self.contrast_stderr, self.offset, self.offset_stderr, self.chi2_per_angle,
+            expected,
+        )  # fmt: skip
+        rows += [
+            "{:>10.6g} {:>8.4g} {:>10.5f} {:>9.2g} {:>10.6f} {:>9.2g} {:>8.3f} {:>8.3f}".format(*row)
+            for row in zip(*columns, strict=True)
+        ]
         return "\n".join(rows)
 
     def _remark(self, name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 
 import numpy as np
 
@@ -38,12 +39,13 @@ class Decision:
     """Which strategy runs, and why. Memory figures in GB (2**30 bytes).
 
     Attributes:
-        strategy: ``stratified_ls`` or ``hybrid_streaming``.
+        strategy: ``stratified_ls``, ``hybrid_streaming``, ``cmaes_nlsq`` or ``multistart``.
         reason: one sentence.
         estimate_gb: predicted peak of the *full-batch* strategy, the number the choice compares.
         threshold_gb: what may be used.
         block_points: points per streamed block.
         n_points, n_params: unordered pairs over all angles; free parameters (physical + scaling).
+        passes: how passes over all points are summed, ``stratified_ls`` or ``hybrid_streaming``.
         log_lines: the lines that were logged at the moment of decision.
     """
 
@@ -54,6 +56,7 @@ class Decision:
     block_points: int
     n_points: int
     n_params: int
+    passes: str = ""
     log_lines: tuple[str, ...] = ()
 
 
@@ -72,13 +75,17 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class AngleMap:
-    """One angle of data and model on a (possibly strided) frame grid, for display only; shapes (n, n), NaN on the diagonal."""
+    """One sector of data and model on a (possibly strided) frame grid, for display; shapes (n, n), NaN on the diagonal.
+
+    ``q`` [1/angstrom] tells sectors apart where there are several.
+    """
 
     phi_deg: float
     t_s: np.ndarray
     data: np.ndarray
     model: np.ndarray
     sigma: float
+    q: float = math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Uncertainty:
     """Errors by one method.
 
     Attributes:
-        method: ``speckle``, ``jackknife`` or ``iid``.
+        method: ``speckle``, ``repetitions``, ``jackknife`` or ``iid``.
         root: (p, r); root root^T is the covariance of the physical parameters, exact where they are known only in
             combination. 0 for fixed parameters.
         null: (p, z), directions in which the data leave the parameters open.

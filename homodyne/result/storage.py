@@ -20,7 +20,7 @@ _SCALARS = (
 _LISTS = ("undetermined", "findings", "warnings")
 _MEMORY_SCALARS = ("available_gb", "threshold_gb", "predicted_peak_gb", "measured_peak_gb", "baseline_gb")
 # Tables of their own in the one file, told apart by what their variables' names begin with.
-_CURVES, _DIAGNOSTICS = "curve_", "diagnostic_"
+_CURVES, _DIAGNOSTICS, _OPTIMA = "curve_", "diagnostic_", "optimum_"
 
 
 def to_dataset(result: FitResult) -> xr.Dataset:
@@ -34,11 +34,14 @@ def to_dataset(result: FitResult) -> xr.Dataset:
             "unit": ("parameter", [p.unit for p in result.parameters]),
             "description": ("parameter", [p.description for p in result.parameters]),
             "phi": ("phi", result.phi, {"units": "degree"}),
+            "q": _wave_vector(result),
             "seconds_since_start": ("seconds_since_start", result.memory.series_seconds, {"units": "s"}),
         },
     )
-    ds = xr.merge([ds, _prefixed(result.curve_table, _CURVES), _prefixed(result.diagnostics, _DIAGNOSTICS)])
+    tables = ((result.curve_table, _CURVES), (result.diagnostics, _DIAGNOSTICS), (result.optima, _OPTIMA))
+    ds = xr.merge([ds, *(_prefixed(table, prefix) for table, prefix in tables)])
     ds.attrs = {name: getattr(result, name) for name in _SCALARS}
+    ds.attrs["q_ref"] = result.q_ref
     ds.attrs["status"] = result.status.value
     ds.attrs["n_warnings"] = len(result.warnings)
     for name in _LISTS:
@@ -48,6 +51,12 @@ def to_dataset(result: FitResult) -> xr.Dataset:
     ds.attrs["memory"] = json.dumps({n: getattr(result.memory, n) for n in _MEMORY_SCALARS})
     ds.attrs["provenance"] = json.dumps(dict(result.provenance), default=str)
     return ds
+
+
+def _wave_vector(result: FitResult) -> tuple:
+    """One number, or one a sector."""
+    units = {"units": "1/angstrom"}
+    return ("phi", result.q, units) if len(result.q_values) > 1 else ((), result.q[0], units)
 
 
 def _parameters(result: FitResult, names: list[str]) -> dict[str, Any]:
@@ -120,6 +129,8 @@ def from_dataset(ds: xr.Dataset) -> FitResult:
         fixed={n: theta[n] for n in names if fixed[n]},
         start=by_name("start"),
         phi=ds["phi"].values,
+        q=_read_q(ds),
+        q_ref=float(ds.attrs.get("q_ref", np.nan)),
         contrast=ds["contrast"].values,
         offset=ds["offset"].values,
         chi2_per_angle=ds["chi2_per_angle"].values,
@@ -127,6 +138,7 @@ def from_dataset(ds: xr.Dataset) -> FitResult:
         status=Status(ds.attrs["status"]),
         curve_table=_unprefixed(ds, _CURVES),
         diagnostics=_unprefixed(ds, _DIAGNOSTICS),
+        optima=_unprefixed(ds, _OPTIMA),
         history=ds[[n for n in HISTORY_VARIABLES if n in ds]].reset_coords(drop=True),
         memory=Memory(
             **json.loads(ds.attrs["memory"]),
@@ -164,6 +176,13 @@ def _read_uncertainties(ds: xr.Dataset) -> dict[str, Uncertainty]:
         )
         for method, dof in json.loads(ds.attrs["dof"]).items()
     }
+
+
+def _read_q(ds: xr.Dataset) -> np.ndarray:
+    """(n_phi,); files of earlier versions name the one q with the data, if at all."""
+    stated = ds["q"].values if "q" in ds.coords else json.loads(ds.attrs["provenance"]).get("dataset", {}).get("q")
+    values = np.asarray(np.nan if stated is None else stated, dtype=float)
+    return np.array(np.broadcast_to(values, ds["phi"].shape))
 
 
 def _decision(record: dict[str, Any]) -> Decision:

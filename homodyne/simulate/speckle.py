@@ -25,11 +25,11 @@ from xarray.core import indexing
 from homodyne.data import Dataset
 from homodyne.data.arrays import check_phi
 from homodyne.data.maps import Maps
-from homodyne.data.select import require_positive
+from homodyne.data.select import one_or_several_q, require_positive
 from homodyne.data.table import uniform_spacing
 from homodyne.errors import InputError
-from homodyne.fields import field_root, mode_weights, modes
-from homodyne.models import Model, get_model
+from homodyne.fields import field_root, mode_weights, modes, single
+from homodyne.models import Model, get_model, reference_q
 from homodyne.parameters import check_values
 from homodyne.simulate.correlator import PixelSums, detected
 
@@ -49,7 +49,7 @@ def speckle_maps(
     theta: Mapping[str, float],
     phi: np.ndarray,
     t: np.ndarray,
-    q: float,
+    q: float | Sequence[float] | np.ndarray,
     gap: float | None = None,
     *,
     contrast: PerAngle = 0.3,
@@ -63,7 +63,8 @@ def speckle_maps(
 
     Args:
         model: a model or the name of a built-in one. theta: all its parameters by name.
-        phi: azimuths [degree], (n_phi,). t: uniform frame times [s], (n_t,). q [1/angstrom], gap [angstrom].
+        phi: azimuths [degree], (n_phi,). t: uniform frame times [s], (n_t,). gap [angstrom].
+        q: [1/angstrom], one number, or one a sector, (n_phi,).
         contrast: of one pixel, above 0 and at most 1; one number, or one per angle.
         counts: mean photons per pixel and frame, one number or one per angle; None for intensities without shot noise.
         pixels: independent pixels of a sector, one number or one per angle.
@@ -84,7 +85,7 @@ def speckle_dataset(
     theta: Mapping[str, float],
     phi: np.ndarray,
     t: np.ndarray,
-    q: float,
+    q: float | Sequence[float] | np.ndarray,
     gap: float | None = None,
     *,
     contrast: PerAngle = 0.3,
@@ -115,7 +116,7 @@ def speckle_dataset(
     }
     dt = uniform_spacing("t", sample.t)
     return Dataset(
-        phi=sample.phi, t=np.arange(n_t) * dt, dt=dt, q=sample.q, gap=sample.gap, path=None, engine="speckle",
+        phi=sample.phi, t=np.arange(n_t) * dt, dt=dt, q=one_or_several_q(sample.q, n_phi), gap=sample.gap, path=None, engine="speckle",
         attrs=attrs, maps=Maps(variable, tuple(((k,),) for k in range(n_phi)), 0, n_t),
     )  # fmt: skip
 
@@ -128,7 +129,7 @@ class _Sample:
     theta: dict[str, float]
     phi: np.ndarray
     t: np.ndarray
-    q: float
+    q: np.ndarray
     gap: float | None
     contrast: np.ndarray
     counts: np.ndarray | None
@@ -138,7 +139,7 @@ class _Sample:
     def map(self, k: int) -> np.ndarray:
         """c2 of angle k, (n_t, n_t)."""
         rng = np.random.default_rng([self.seed, k])
-        root = field_root(self.model.g1(self.theta, self.t, float(self.phi[k]), self.q, self.gap)).astype(np.float32)
+        root = single(field_root(self._g1(k)))
         weights = mode_weights(float(self.contrast[k])).astype(np.float32)
         counts = None if self.counts is None else float(self.counts[k])
         n_t, m = len(self.t), len(weights)
@@ -149,6 +150,10 @@ class _Sample:
             intensity = weights @ modes(root, m * n, rng, np.float32).reshape(n_t, m, n)
             sums.add(detected(intensity, counts, rng))
         return sums.c2()
+
+    def _g1(self, k: int) -> np.ndarray:
+        phi, q = float(self.phi[k]), float(self.q[k])
+        return self.model.g1(self.theta, self.t, phi, q, self.gap, q_ref=reference_q(self.q))
 
     def truth(self) -> dict[str, object]:
         """What went in, for records; q, phi, gap and dt are the dataset's own."""
@@ -206,7 +211,7 @@ def _sample(
     theta: Mapping[str, float],
     phi: np.ndarray,
     t: np.ndarray,
-    q: float,
+    q: float | Sequence[float] | np.ndarray,
     gap: float | None,
     contrast: PerAngle,
     counts: PerAngle | None,
@@ -222,12 +227,13 @@ def _sample(
         raise InputError("seed", seed, "must not be negative", "give a whole number from 0")
     phi, t = check_phi(phi), np.asarray(t, dtype=np.float64)
     gap = None if gap is None else require_positive("gap", gap, "angstrom")
-    chosen.geometry(0.0, q, gap, uniform_spacing("t", t))
+    each = np.array(np.broadcast_to(one_or_several_q(q, len(phi)), (len(phi),)))
+    chosen.geometry(0.0, float(each[0]), gap, uniform_spacing("t", t), reference_q(each))
     contrast = _per_angle("contrast", contrast, len(phi))
     for value in contrast:
         mode_weights(float(value))  # raises where it is above 1
     return _Sample(
-        chosen, check_values(theta, chosen.parameters, "theta"), phi, t, require_positive("q", q, "1/angstrom"), gap,
+        chosen, check_values(theta, chosen.parameters, "theta"), phi, t, each, gap,
         contrast, None if counts is None else _per_angle("counts", counts, len(phi)), _pixels(pixels, len(phi)), seed,
     )  # fmt: skip
 

@@ -21,6 +21,11 @@ THETA = {
     "gamma_dot_offset": 1e-4,
     "phi0": 4.0,
 }
+#: What other models need beside it, or in its place; determined as well.
+OTHERS = {
+    "heterodyne": {"v0": 300.0, "beta": -0.3, "v_offset": 30.0, "reference_fraction": 0.3},
+    "kww": {"Gamma_0": 0.4, "aging": -0.5, "Gamma_offset": 0.05, "kww_exponent": 1.3},
+}
 
 
 def synthetic_dataset(
@@ -41,7 +46,7 @@ def synthetic_dataset(
     """Two-time data of a built-in model with independent Gaussian noise.
 
     Args:
-        theta: values that replace those of ``THETA``, by name.
+        theta: values that replace those of ``THETA`` and ``OTHERS``, by name.
         n_phi, n_t: angles, evenly from -80 to 80 deg, and frames; dt [s], q [1/angstrom], gap [angstrom].
         contrast, contrast_spread: mean over the angles, and largest relative deviation from it.
         noise: standard deviation of one point, also handed to the dataset as its sigma.
@@ -51,7 +56,8 @@ def synthetic_dataset(
     """
     chosen = get_model(model, convention)
     given = check_values(theta or {}, chosen.parameters, "dataset.theta")
-    values = {p.name: given.get(p.name, THETA[p.name]) for p in chosen.parameters}
+    usual = {**THETA, **OTHERS.get(model, {})}
+    values = {p.name: given.get(p.name, usual[p.name]) for p in chosen.parameters}
     phi, t = np.linspace(-80.0, 80.0, n_phi), dt * np.arange(n_t)
     by_angle = contrast * (1.0 + contrast_spread * np.cos(2.4 * np.arange(n_phi)))
     c2 = two_time(chosen, values, phi, t, q, gap, contrast=by_angle, noise=noise, seed=seed)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from homodyne.models import Model, get_model
+from homodyne.models import Model, get_model, reference_q
 
 
 def two_time(
@@ -14,7 +14,7 @@ def two_time(
     theta: Mapping[str, float],
     phi: np.ndarray,
     t: np.ndarray,
-    q: float,
+    q: float | np.ndarray,
     gap: float | None = None,
     *,
     contrast: float | np.ndarray = 0.3,
@@ -29,7 +29,8 @@ def two_time(
     pixel and frame). It must not matter to any fit.
 
     Args:
-        phi: azimuths [degree], (n_phi,). t: uniform frame times [s], (n_t,). q [1/angstrom], gap [angstrom].
+        phi: azimuths [degree], (n_phi,). t: uniform frame times [s], (n_t,). gap [angstrom].
+        q: [1/angstrom], one number, or one a sector, (n_phi,).
         contrast, offset: one number, or one per angle.
         noise: standard deviation of c2 at one pair.
 
@@ -41,8 +42,10 @@ def two_time(
     n = len(t)
     scale = np.broadcast_to(contrast, (len(phi),)), np.broadcast_to(offset, (len(phi),))
     c2 = np.empty((len(phi), n, n))
+    each, q_ref = np.broadcast_to(q, (len(phi),)), reference_q(q)
     for k, angle in enumerate(phi):
         upper = np.triu(rng.normal(0.0, noise, (n, n)), k=1) if noise > 0 else np.zeros((n, n))
-        c2[k] = scale[1][k] + scale[0][k] * chosen.g1_squared(theta, t, float(angle), q, gap) + upper + upper.T
+        s = chosen.g1_squared(theta, t, float(angle), float(each[k]), gap, q_ref=q_ref)
+        c2[k] = scale[1][k] + scale[0][k] * s + upper + upper.T
         np.fill_diagonal(c2[k], scale[1][k] + scale[0][k] + 1.0 / counts)
     return c2

@@ -7,6 +7,7 @@ run recorded later (``homodyne-import-run``) is the same as one recorded at once
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,13 @@ class Tracker(Protocol):
             Unrecorded: the store could not be reached or refused.
         """
 
+    def attach(self, sweep: Path, files: Sequence[Path]) -> None:
+        """Keep files that belong to a whole sweep with the record of the sweep.
+
+        Raises:
+            Unrecorded: the store could not be reached or refused, or holds no record of the sweep.
+        """
+
 
 class NullTracker:
     """Leaves the result in the run's folder. Takes the settings of any tracker and ignores them."""
@@ -46,3 +54,6 @@ class NullTracker:
     def record(self, run_dir: Path) -> str:
         """The run's folder, as it is."""
         return str(run_dir)
+
+    def attach(self, sweep: Path, files: Sequence[Path]) -> None:
+        """They are in the sweep's folder."""

@@ -131,6 +131,7 @@ def series(result: FitResult) -> list[Series]:
         "offset": result.offset,
         "chi2": result.chi2_per_angle,
         "phi_deg": result.phi,
+        "q": result.q,
     }
     return [
         *out,
@@ -202,6 +203,7 @@ def run_name(tags: Mapping[str, str], swept: Sequence[str]) -> str:
 def tags(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]:
     """What runs are filtered by."""
     path = settings.get("dataset", {}).get("path")
+    path = path[0] if isinstance(path, list) else path  # of several repetitions the first names them
     return {
         "model": result.model,
         "scaling": result.scaling,

@@ -73,6 +73,25 @@ class MlflowTracker:
         folder.mark_recorded(self.store.uri, run_id)
         return f"{self.store.uri} (experiment {self.experiment_name}, run {run_id})"
 
+    def attach(self, sweep: Path, files: Sequence[Path]) -> None:
+        """Keep files with the parent run of the sweep in ``sweep``.
+
+        Raises:
+            Unrecorded: the store could not be reached or refused, or no job of the sweep is recorded in it.
+        """
+        note = sweep / PARENT
+        known = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+        if known.get("uri") != self.store.uri:
+            raise Unrecorded(f"{self.store.uri} holds no record of {sweep}")
+        client = self.store.client()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for file in files:
+                client.log_artifact(known["run_id"], str(file))
+        except (MlflowException, OSError) as error:
+            raise Unrecorded(f"MLflow at {self.store.uri} refused {file.name}: {error}") from error
+
     def _record(self, client: MlflowClient, folder: RunFolder) -> str:
         experiment = self._experiment(client)
         result, started_ms = folder.result, _started_ms(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ class RunFolder:
             return []
         whole = yaml.safe_load((self.sweep / "multirun.yaml").read_text(encoding="utf-8")) or {}
         given = whole.get("hydra", {}).get("overrides", {}).get("task", [])
-        return [override for override in self.overrides() if override not in given]
+        # a job's overrides are written anew, without spaces: {a: 1} of the command is {a:1} there
+        known = {re.sub(r"\s", "", override) for override in given}
+        return [override for override in self.overrides() if re.sub(r"\s", "", override) not in known]
 
     def recorded(self) -> dict[str, str] | None:
         """Where the run was recorded before, None if nowhere."""

@@ -75,7 +75,7 @@ def write_netcdf_stream(
     phi: np.ndarray,
     n_t: int,
     dt: float,
-    q: float,
+    q: float | np.ndarray,
     gap: float | None = None,
     sigma: np.ndarray | Fill | None = None,
     dtype: np.dtype | str = "float32",
@@ -89,7 +89,7 @@ def write_netcdf_stream(
         path: the file; it appears under this name when complete.
         fill: ``fill(k, rows, cols)`` returns c2 of angle k for frames rows (t1) and cols (t2); NaN marks invalid
             points. Called once per tile, angle by angle, for tiles that touch t1 <= t2.
-        phi: (n_phi,) [deg]; n_t frames spaced by dt [s]; q [1/angstrom]; gap [angstrom] or None.
+        phi: (n_phi,) [deg]; n_t frames spaced by dt [s]; q [1/angstrom], one number or (n_phi,); gap [angstrom] or None.
         sigma: None, (n_phi,) values, or a function like ``fill`` for sigma per point.
         dtype: float32 or float64.
         chunk_frames: side of the square chunks and tiles in frames.
@@ -133,7 +133,7 @@ def _write_tiles(variable: netCDF4.Variable, fill: Fill, n_phi: int, n_t: int, c
             variable[k, rows, cols] = block
 
 
-def _write_axes(file: netCDF4.Dataset, phi: np.ndarray, n_t: int, dt: float, q: float) -> None:
+def _write_axes(file: netCDF4.Dataset, phi: np.ndarray, n_t: int, dt: float, q: float | np.ndarray) -> None:
     t = np.arange(n_t) * dt
     for name, values, units, label in (
         ("phi", phi, "degree", "azimuthal angle of the detector sector"),
@@ -144,9 +144,9 @@ def _write_axes(file: netCDF4.Dataset, phi: np.ndarray, n_t: int, dt: float, q: 
         axis = file.createVariable(name, "f8", (name,))
         axis.setncatts({"units": units, "long_name": label})
         axis[:] = values
-    scalar = file.createVariable("q", "f8", ())
-    scalar.setncatts({"units": "1/angstrom", "long_name": "scattering vector"})
-    scalar[...] = q
+    wave = file.createVariable("q", "f8", ("phi",) if np.ndim(q) else ())
+    wave.setncatts({"units": "1/angstrom", "long_name": "scattering vector"})
+    wave[...] = q
     file.setncattr("dt", float(dt))
 
 

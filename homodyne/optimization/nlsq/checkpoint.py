@@ -25,6 +25,7 @@ from homodyne.errors import InputError
 from homodyne.files import write_whole
 from homodyne.optimization.nlsq.progress import duration
 from homodyne.optimization.normal import PassSums
+from homodyne.optimization.search.base import Optimum
 from homodyne.optimization.trust_region import Info
 
 log = logging.getLogger("homodyne")
@@ -35,19 +36,33 @@ _DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFi
 
 
 @dataclasses.dataclass(frozen=True)
-class Beginning:
-    """What the passes over all points begin with.
+class Contender:
+    """An optimum of the subset from which passes over all points begin.
 
     Attributes:
-        start: (p,), given or found on the data. origin: which, in words.
+        start: (p,), as the search found it or the user gave it. origin: how, in words.
         theta: (p,), where the warm-up ended. scaling: contrast and offset there, (n_phi, 2).
-        passes: the warm-up's own passes, for the record.
     """
 
     start: np.ndarray
     origin: str
     theta: np.ndarray
     scaling: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """What the passes over all points begin with.
+
+    Attributes:
+        contenders: best first; more than one where the subset does not decide between optima.
+        found: all local optima of the subset, for the record; points: of the subset that are valid.
+        passes: the warm-up's own passes, for the record.
+    """
+
+    contenders: tuple[Contender, ...]
+    found: tuple[Optimum, ...]
+    points: int
     passes: tuple[Info, ...]
 
 
@@ -58,6 +73,9 @@ class Pass:
     theta: np.ndarray
     sums: PassSums
     seconds: float
+
+
+_CONTENDER, _FOUND = ("start", "origin", "theta", "scaling"), ("theta", "cost", "origin")
 
 
 class Journal:
@@ -186,15 +204,15 @@ def open_journal(folder: Path, request: str) -> Journal:
 
 def _arrays(beginning: Beginning, passes: list[Pass]) -> dict[str, Any]:
     return {
-        "start": beginning.start,
-        "origin": np.array(beginning.origin),
-        "warm_up_theta": beginning.theta,
-        "warm_up_scaling": beginning.scaling,
+        **{f"contender_{n}": np.array([getattr(c, n) for c in beginning.contenders]) for n in _CONTENDER},
+        **{f"found_{n}": np.array([getattr(o, n) for o in beginning.found]) for n in _FOUND},
+        "subset_points": np.array(beginning.points),
         "warm_up_passes": np.array([dataclasses.astuple(info) for info in beginning.passes], dtype=float),
         "theta": np.array([p.theta for p in passes]),
         "factors": np.array([p.sums.factors for p in passes]),
         "counts": np.array([p.sums.counts for p in passes]),
         "reference": np.array([p.sums.reference for p in passes]),
+        "terms": np.array([p.sums.terms for p in passes if p.sums.terms is not None]),
         "seconds": np.array([p.seconds for p in passes]),
     }
 
@@ -204,14 +222,23 @@ def _beginning(arrays: dict[str, np.ndarray]) -> Beginning:
         Info(cost, gradient, step, radius, bool(accepted), int(points), seconds)
         for cost, gradient, step, radius, accepted, points, seconds in arrays["warm_up_passes"].tolist()
     )
-    return Beginning(arrays["start"], str(arrays["origin"]), arrays["warm_up_theta"], arrays["warm_up_scaling"], infos)
+    contenders = zip(*(arrays[f"contender_{n}"] for n in _CONTENDER), strict=True)
+    found = zip(*(arrays[f"found_{n}"] for n in _FOUND), strict=True)
+    return Beginning(
+        tuple(Contender(start, str(origin), theta, scaling) for start, origin, theta, scaling in contenders),
+        tuple(Optimum(theta, float(cost), str(origin)) for theta, cost, origin in found),
+        int(arrays["subset_points"]),
+        infos,
+    )
 
 
 def _passes(arrays: dict[str, np.ndarray]) -> list[Pass]:
     columns = (arrays[name] for name in ("theta", "factors", "counts", "reference", "seconds"))
+    # none without a robust loss
+    terms = list(arrays["terms"]) or [None] * len(arrays["theta"])
     return [
-        Pass(theta, PassSums(factors, counts, reference), float(seconds))
-        for theta, factors, counts, reference, seconds in zip(*columns, strict=True)
+        Pass(theta, PassSums(factors, counts, reference, of_loss), float(seconds))
+        for theta, factors, counts, reference, seconds, of_loss in zip(*columns, terms, strict=True)
     ]
 
 

@@ -7,14 +7,14 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from homodyne.checkout import commit
 from homodyne.optimization.nlsq.request import Request
-from homodyne.optimization.source import BlockSource, View
-from homodyne.optimization.start import candidates
+from homodyne.optimization.search.candidates import candidates
+from homodyne.optimization.source import BlockSource, View, sector_geometry
 
 _PROBES = 8  # points of the parameter space at which a model is compared
 _PROBE_FRAMES = 16
@@ -47,9 +47,12 @@ def identity(request: Request, held: View) -> str:
         "fourier_order": request.options.fourier_order,
         "subset_frames": held.n_frames,
         "min_lag": request.min_lag,
-        "strategy": request.decision.strategy,
+        "strategy": dataclasses.asdict(cast(Any, request.strategy)),
+        "warm_up": None if request.warm_up is None else dataclasses.asdict(request.warm_up),
+        "passes": request.decision.passes,
         "block_points": request.decision.block_points,
         "precision": request.options.precision,
+        "loss": [request.options.loss, request.options.loss_scale],
     }
     return json.dumps(facts, sort_keys=True, default=str)
 
@@ -63,7 +66,7 @@ def _data(source: BlockSource, held: View) -> dict[str, Any]:
         "fingerprint": facts,
         "modified_ns": file.stat().st_mtime_ns if file.is_file() else None,
         "bytes": file.stat().st_size if file.is_file() else None,
-        "geometry": [source.q, source.gap, source.dt, len(source.t)],
+        "geometry": [np.asarray(source.q).tolist(), source.gap, source.dt, len(source.t)],
         "phi": _sha256(source.phi),
         # estimated from the data on another processor it may differ in its last digit
         "sigma": [f"{s:.9g}" for s in np.asarray(source.sigma, dtype=float)],
@@ -82,9 +85,9 @@ def _model_values(request: Request) -> str:
     t = t[:: max(1, len(t) // _PROBE_FRAMES)][:_PROBE_FRAMES]
     points = candidates(request.parameters, {**request.start, **request.fixed}, _PROBES)
     values = [
-        request.model.g1_squared(theta, t, float(phi), source.q, source.gap)
+        request.model.g1_squared(theta, t, g.phi, g.q, source.gap, q_ref=g.q_ref)
         for theta in points[request.feasible(points)]
-        for phi in (source.phi[0], source.phi[-1])
+        for g in (sector_geometry(request.model, source, k) for k in (0, -1))
     ]
     # adding 0 turns -0 into 0
     return _sha256(np.round(np.clip(np.nan_to_num(values), -10, 10), 6) + 0.0)

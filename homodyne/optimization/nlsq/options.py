@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from homodyne.errors import InputError
+from homodyne.optimization.loss import LOSSES, Loss, make_loss
 
 PRECISIONS = ("float64", "float32")
 
@@ -24,6 +25,10 @@ class NLSQOptions:
         precision: ``float64``, or ``float32``: streamed passes evaluate the model in single precision until the step is
             short, and the last passes, which give the result, in double precision. The answer is within 0.01 standard
             errors of that of ``float64``.
+        loss: ``linear`` (least squares), or a robust loss, ``soft_l1``, ``huber``, ``cauchy``, with the definitions of
+            ``scipy.optimize.least_squares``: pairs far from the model count less than by their squares. Never chosen
+            by itself, and the same for every size and strategy.
+        loss_scale: residual, in units of sigma, from where on a robust loss departs from squares.
     """
 
     memory_fraction: float = 0.75
@@ -33,6 +38,8 @@ class NLSQOptions:
     fourier_order: int = 2
     subset_frames: int = 128
     precision: str = "float64"
+    loss: str = "linear"
+    loss_scale: float = 3.0
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
@@ -53,3 +60,14 @@ class NLSQOptions:
             raise InputError("precision", self.precision, "is unknown", f"choose one of {', '.join(PRECISIONS)}")
         if not self.xtol > 0:
             raise InputError("xtol", self.xtol, "must be positive", "leave it out to use the default")
+        if self.loss not in LOSSES:
+            raise InputError("loss", self.loss, "is unknown", f"choose one of {', '.join(LOSSES)}")
+        if not (math.isfinite(self.loss_scale) and self.loss_scale > 0):
+            raise InputError(
+                "loss_scale", self.loss_scale, "must be a positive number of sigma", "leave it out to use 3"
+            )
+
+    @property
+    def robust(self) -> Loss | None:
+        """The robust loss, None for least squares."""
+        return make_loss(self.loss, self.loss_scale)

@@ -15,11 +15,13 @@ import numpy as np
 
 from homodyne.errors import InputError
 from homodyne.models import Model
-from homodyne.optimization.nlsq.engine import evaluator, passes, problem
+from homodyne.optimization.nlsq.engine import passes
 from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.problem import evaluator, problem
 from homodyne.optimization.nlsq.progress import Progress
 from homodyne.optimization.nlsq.request import Request, check_request
 from homodyne.optimization.scaling import make_scaling
+from homodyne.optimization.search import get_strategy
 from homodyne.optimization.source import BlockSource, all_frames
 from homodyne.optimization.trust_region import Info, Tolerances, minimize
 from homodyne.parameters import pack
@@ -60,7 +62,7 @@ class _Walk:
         # a valley may bend: whichever of the two guesses lies deeper
         if len(guesses) > 1:
             self.passes += 2
-        guess = min(guesses, key=lambda x: self.evaluate(x).cost) if len(guesses) > 1 else guesses[0]
+        guess = min(guesses, key=lambda x: self.evaluate(x).lowest) if len(guesses) > 1 else guesses[0]
         held = dataclasses.replace(problem(self.request, self.evaluate))
         held.free[self.index] = False
         state = minimize(held, guess, _TOLERANCES, self._count, damping=1e-4)
@@ -129,17 +131,20 @@ def _index(result: FitResult, name: str) -> int:
 def _request(source: BlockSource, model: Model, result: FitResult, options: NLSQOptions) -> Request:
     bounds = {p.name: (p.lower, p.upper) for p in result.parameters}
     min_lag = int(result.provenance.get("min_lag", 1))
-    order = result.provenance.get("options", {}).get("fourier_order", options.fourier_order)
+    fitted = result.provenance.get("options", {})
+    order = fitted.get("fourier_order", options.fourier_order)
+    loss, scale = fitted.get("loss", "linear"), fitted.get("loss_scale", options.loss_scale)
     return check_request(
-        source, model, result.scaling, result.strategy, {}, result.fixed, bounds, "iid", None, None, min_lag,
-        dataclasses.replace(options, fourier_order=order),
+        source, model, scaling=result.scaling, strategy=get_strategy(result.decision.passes), warm_up=None, start={},
+        fixed=result.fixed, bounds=bounds, covariance="iid", counts=None, pixels=None, min_lag=min_lag,
+        options=dataclasses.replace(options, fourier_order=order, loss=loss, loss_scale=scale),
     )  # fmt: skip
 
 
 def _start(request: Request, result: FitResult, index: int, best: np.ndarray) -> _Walk:
     """Everything ready, the least cost measured with the same sums as all others."""
     pairs = np.stack([result.contrast, result.offset], axis=1)
-    mapping = make_scaling(request.scaling, np.asarray(request.source.phi), request.options.fourier_order, pairs)
+    mapping = make_scaling(request.scaling, request.source.phi, request.options.fourier_order, pairs, request.source.q)
     run_pass = passes(request, all_frames(request.source), Progress(request.n_points, _TOLERANCES), "float64")
     evaluate = evaluator(request, run_pass, mapping, pairs)
     iid, honest = (result.uncertainties[m].root for m in ("iid", result.covariance_method))
@@ -147,7 +152,9 @@ def _start(request: Request, result: FitResult, index: int, best: np.ndarray) ->
     slope = iid @ iid[index] / variance
     ratio = float(honest[index] @ honest[index]) / variance
     least = 2 * evaluate(best).cost
-    return _Walk(request, index, evaluate, slope, least, result.chi2_reduced * ratio, passes=1)
+    # of a robust loss chi2 is no measure of the noise that iid errors scale with
+    unit = result.provenance.get("loss", {}).get("unit", result.chi2_reduced)
+    return _Walk(request, index, evaluate, slope, least, unit * ratio, passes=1)
 
 
 def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.ndarray, np.ndarray]:

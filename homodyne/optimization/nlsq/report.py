@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,18 +13,22 @@ import xarray as xr
 from scipy.special import chdtri
 
 from homodyne.checkout import commit
+from homodyne.models import reference_q
 from homodyne.optimization.dense import residuals
-from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory, estimate_peak_memory_gb
+from homodyne.optimization.nlsq.checkpoint import Beginning
+from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system_memory
+from homodyne.optimization.nlsq.repeated import repeated_passes
 from homodyne.optimization.nlsq.request import Request
-from homodyne.optimization.nlsq.select import streaming_peak_gb
+from homodyne.optimization.nlsq.select import predicted_peak_gb
 from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma
-from homodyne.optimization.normal import linearize
+from homodyne.optimization.normal import Linearization, freed
 from homodyne.optimization.scaling import Scaling, make_scaling
-from homodyne.optimization.source import View
+from homodyne.optimization.source import View, sector_geometry, sector_names, sector_q
 from homodyne.optimization.trust_region import Info, State
 from homodyne.optimization.uncertainty.assess import Assessment, Fitted, assess
+from homodyne.optimization.uncertainty.robust import Robust, scatter
 from homodyne.parameters import unpack
-from homodyne.result import HISTORY_VARIABLES, FitResult, Memory, Status
+from homodyne.result import HISTORY_VARIABLES, Decision, FitResult, Memory, Status
 
 _REFUTED_LEVEL = 1e-3
 _EXCESS = 1.2  # chi2/N; the estimate of sigma itself scatters by a percent
@@ -37,12 +42,16 @@ class History:
         self._rows: list[tuple[str, Info, bool]] = []
 
     def add(self, stage: str, info: Info, from_checkpoint: bool = False) -> None:
-        """Record a pass of ``stage``: subset or full."""
+        """Record a pass of ``stage``: subset, full, or full_N for the N-th of several optima."""
         self._rows.append((stage, info, from_checkpoint))
 
     def count(self, stage: str) -> int:
         """Passes of a stage so far."""
         return sum(row[0] == stage for row in self._rows)
+
+    def count_full(self) -> int:
+        """Passes over all points so far, of all contenders."""
+        return sum(row[0].startswith("full") for row in self._rows)
 
     def to_dataset(self) -> xr.Dataset:
         """The record, dimension ``pass``; variables as in ``result.HISTORY_VARIABLES``."""
@@ -64,13 +73,13 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A finished minimization with everything the record needs."""
+    """A finished minimization with everything the record needs; ``contender`` is the one that ended lowest."""
 
     request: Request
     state: State
     scaling: Scaling
-    start: dict[str, float]
-    start_source: str
+    beginning: Beginning
+    contender: int
     held: View
     history: History
     monitor: MemoryMonitor
@@ -87,23 +96,27 @@ def build_result(outcome: Outcome) -> FitResult:
     n_parameters = int(moved.sum()) + outcome.scaling.n_free
     chi2_reduced = 2 * at.cost / max(1, n_points - n_parameters)
     residual, weight = subset_residuals(outcome)
+    loss = request.options.robust
+    unit = chi2_reduced if loss is None else at.variance * n_points / max(1, n_points - n_parameters)
     found = assess(
         Fitted(
-            request.source, request.model, parameters, state.theta, at, outcome.scaling, moved, chi2_reduced,
+            request.source, request.model, parameters, state.theta, at, outcome.scaling, moved, unit,
             request.min_lag, request.covariance, request.counts, request.pixels, request.free,
             state.status is Status.CONVERGED, state.status is Status.BORDER,
+            None if loss is None else Robust(loss, scatter(residual * weight)), _repeated(outcome),
         ),
-        residual,
+        residual if loss is None else residual * np.asarray(loss.weights(np.nan_to_num(residual * weight))[0]),
         outcome.held.frames,
         lambda theta: subset_signal(outcome, theta),
     )  # fmt: skip
-    status = _status(state, found)
+    status, decision = _status(state, found), _decision(request, outcome.beginning)
     names = [p.name for p in parameters]
     return FitResult(
         model=request.model.name,
         convention=request.model.convention,
         scaling=request.scaling,
-        strategy=request.decision.strategy,
+        strategy=decision.strategy,
+        optima=optima(request, outcome.beginning),
         parameters=parameters,
         theta=unpack(state.theta, parameters),
         uncertainties=found.uncertainties,
@@ -111,9 +124,11 @@ def build_result(outcome: Outcome) -> FitResult:
         undetermined=found.undetermined,
         at_bound=dict(zip(names, at_bound.tolist(), strict=True)),
         fixed=request.fixed,
-        start=outcome.start,
-        start_source=outcome.start_source,
+        start=unpack(outcome.beginning.contenders[outcome.contender].start, parameters),
+        start_source=outcome.beginning.contenders[outcome.contender].origin,
         phi=np.asarray(request.source.phi, dtype=float),
+        q=sector_q(request.source),
+        q_ref=reference_q(request.source.q),
         contrast=at.scaling[:, 0],
         offset=at.scaling[:, 1],
         n_points=n_points,
@@ -129,11 +144,42 @@ def build_result(outcome: Outcome) -> FitResult:
         diagnostics=found.diagnostics,
         history=outcome.history.to_dataset(),
         memory=_memory(outcome),
-        decision=request.decision,
+        decision=decision,
         residual_histogram=residual_histogram(residual, weight),
         findings=found.findings,
         warnings=(*_warnings(outcome, chi2_reduced, at_bound, found.method), *found.warnings),
-        provenance=_provenance(request),
+        provenance=_provenance(request) | ({} if loss is None else {"loss": {**dataclasses.asdict(loss), "unit": unit}}),
+    )
+
+
+def _repeated(outcome: Outcome) -> tuple[Linearization, ...]:
+    """A pass over every repetition, where c2 is the mean of some; none after Ctrl-C."""
+    request, state = outcome.request, outcome.state
+    if state.status is Status.INTERRUPTED:
+        return ()
+    return repeated_passes(request, state.theta, outcome.scaling, state.at.scaling)
+
+
+def _decision(request: Request, beginning: Beginning) -> Decision:
+    """What ran: the automatic choice may have called for CMA-ES only after local fits had disagreed."""
+    decision = request.decision
+    if not any(optimum.origin.startswith("CMA-ES") for optimum in beginning.found) or "cmaes" in decision.strategy:
+        return decision
+    reason = f"{decision.reason}; local fits disagreed, and CMA-ES looked for a better optimum"
+    return dataclasses.replace(decision, strategy="cmaes_nlsq", reason=reason)
+
+
+def optima(request: Request, beginning: Beginning) -> xr.Dataset:
+    """Every local optimum that was found on the subset, best first: where, how good, and how it was found."""
+    found = sorted(beginning.found, key=lambda optimum: optimum.cost)
+    chi2 = np.array([2 * optimum.cost for optimum in found]) / max(1, beginning.points)
+    return xr.Dataset(
+        {
+            "theta": (("optimum", "parameter"), np.array([optimum.theta for optimum in found])),
+            "chi2": ("optimum", chi2, {"description": "chi2 per point on the subset"}),
+            "origin": ("optimum", [optimum.origin for optimum in found]),
+        },
+        coords={"parameter": [p.name for p in request.parameters]},
     )
 
 
@@ -153,12 +199,7 @@ def _message(status: Status, found: Assessment) -> str:
 
 def _memory(outcome: Outcome) -> Memory:
     decision, monitor = outcome.request.decision, outcome.monitor
-    full = decision.strategy == "stratified_ls"
-    predicted = (
-        estimate_peak_memory_gb(decision.n_points, decision.n_params)
-        if full
-        else streaming_peak_gb(decision.block_points)
-    )
+    predicted = predicted_peak_gb(decision)
     seconds, gb = monitor.series()
     return Memory(
         detect_total_system_memory(), decision.threshold_gb, predicted, float(gb.max()), float(gb[0]), seconds, gb
@@ -175,7 +216,7 @@ def _warnings(outcome: Outcome, chi2_reduced: float, at_bound: np.ndarray, metho
                 f"{p.name} = {x:g} sits at its {side} bound; its error is not defined. Widen bounds or fix it."
             )
     source = request.source
-    geometry = request.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
+    geometry = sector_geometry(request.model, source)
     for name, values in request.model.rate_curves(theta, source.t, geometry).items():
         if values.min() < 0 < values.max():
             when = float(source.t[np.flatnonzero(np.diff(np.sign(values)))[0]])
@@ -208,18 +249,17 @@ def shared_scaling_refuted(outcome: Outcome) -> list[str]:
         return []
     phi = np.asarray(outcome.request.source.phi)
     sigma = np.asarray(outcome.request.source.sigma, dtype=float)
-    free = linearize(at.sums, make_scaling("individual", phi), sigma)
-    noise = 2 * free.cost / max(1.0, at.counts.sum())
-    drop = (at.chi2.sum() - free.chi2.sum()) / noise
+    chi2, pairs, noise = freed(at, make_scaling("individual", phi), sigma)
+    drop = (at.chi2.sum() - chi2.sum()) / noise
     limit = chdtri(saved, _REFUTED_LEVEL)  # the value that chi2 exceeds with that probability
     if drop <= limit:
         return []
-    worst = np.argsort(free.chi2 - at.chi2)[:3]
-    spread = float(np.ptp(free.scaling[:, 0]) / max(abs(free.scaling[:, 0].mean()), 1e-30))
+    worst = np.argsort(chi2 - at.chi2)[:3]
+    spread = float(np.ptp(pairs[:, 0]) / max(abs(pairs[:, 0].mean()), 1e-30))
     return [
         f"The {outcome.request.scaling} scaling is refuted by the data: a free contrast and offset per angle lowers chi2 by "
         f"{drop:.4g} for {saved} parameters (limit {limit:.4g}); contrasts differ by {100 * spread:.0f} %, most at "
-        f"phi = {', '.join(f'{phi[k]:g}' for k in worst)} deg. Physical parameters are biased: use scaling=individual."
+        f"phi = {', '.join(sector_names(outcome.request.source)[k] for k in worst)} deg. Physical parameters are biased: use scaling=individual."
     ]
 
 
@@ -260,6 +300,8 @@ def _provenance(request: Request) -> dict:
     return {
         "dataset": fingerprint() if fingerprint else {},
         "options": dataclasses.asdict(request.options),
+        "strategy": dataclasses.asdict(cast(Any, request.strategy)),
+        "warm_up": None if request.warm_up is None else dataclasses.asdict(request.warm_up),
         "min_lag": request.min_lag,
         "bounds": {p.name: [p.lower, p.upper] for p in request.parameters},
         "versions": {name: importlib.metadata.version(name) for name in packages},

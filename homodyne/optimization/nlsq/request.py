@@ -13,12 +13,14 @@ from homodyne.models import Model
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.scaling import MODES, make_scaling
-from homodyne.optimization.source import BlockSource, all_frames
+from homodyne.optimization.search import Auto, Strategy, WarmUp, scale_ratio
+from homodyne.optimization.source import BlockSource, all_frames, sector_geometry
 from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES
-from homodyne.parameters import Parameter, check_values, unpack, with_bounds
+from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
+from homodyne.parameters import Parameter, check_values, with_bounds
 from homodyne.result import Decision
 
-COVARIANCES = ("speckle", "jackknife", "iid")
+COVARIANCES = ("speckle", "repetitions", "jackknife", "iid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Request:
     model: Model
     parameters: tuple[Parameter, ...]
     scaling: str
+    strategy: Strategy
+    warm_up: WarmUp | None
     start: dict[str, float]
     fixed: dict[str, float]
     covariance: str
@@ -47,7 +51,7 @@ class Request:
     def feasible(self, points: np.ndarray) -> np.ndarray:
         """Which of the points (n, p) are finite and give the model's rates the right sign on all frames; (n,) bool."""
         source = self.source
-        geometry = self.model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
+        geometry = sector_geometry(self.model, source)
         return np.all(np.isfinite(points), axis=1) & self.model.feasible(points, source.t, geometry)
 
     def is_feasible(self, theta: np.ndarray) -> bool:
@@ -58,8 +62,10 @@ class Request:
 def check_request(
     source: BlockSource,
     model: Model,
+    *,
     scaling: str,
-    strategy: str,
+    strategy: Strategy,
+    warm_up: WarmUp | None,
     start: Mapping[str, float],
     fixed: Mapping[str, float],
     bounds: Mapping[str, Sequence[float]],
@@ -84,6 +90,8 @@ def check_request(
             "covariance", covariance, f"needs at least {LEAST_ANGLES} angles, there are {len(np.asarray(source.phi))}",
             "use covariance=speckle",
         )  # fmt: skip
+    if covariance == "repetitions":
+        _check_repetitions(source, options)
     for name, value in (("counts", counts), ("pixels", pixels)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(name, value, "must be a positive number", "leave it out to estimate it from the data")
@@ -91,26 +99,21 @@ def check_request(
         raise InputError("scaling", scaling, "is unknown", f"choose one of {', '.join(MODES)}")
     if min_lag < 1:
         raise InputError("min_lag", min_lag, "must be at least 1: the diagonal is never fitted", "set it to 1")
-    phi = np.asarray(source.phi)
-    model.geometry(float(phi[0]), source.q, source.gap, source.dt)
+    sector_geometry(model, source)  # raises where the gap, or a second q, is missing
     n_points = all_frames(source).n_points(min_lag)
-    free = len(parameters) - len(checked_fixed) + _free_scaling(scaling, phi, options.fourier_order)
+    free = len(parameters) - len(checked_fixed) + _free_scaling(scaling, source, options.fourier_order)
     if n_points <= free:
         raise InputError(
             "n_points", n_points, f"is not more than the {free} free parameters", "select more frames or fix parameters"
         )
-    decision = select_nlsq_strategy(
-        n_points,
-        len(parameters) + 2,
-        memory_fraction=options.memory_fraction,
-        memory_threshold_gb=options.memory_threshold_gb,
-        strategy=strategy,
-    )
+    decision = decide(strategy, parameters, checked_fixed, n_points, options)
     return Request(
         source,
         model,
         parameters,
         scaling,
+        strategy,
+        warm_up,
         checked_start,
         checked_fixed,
         covariance,
@@ -123,20 +126,39 @@ def check_request(
     )
 
 
-def infeasible(values: Mapping[str, float]) -> InputError:
-    """The error for values with which no fit can begin."""
-    return InputError(
-        "start",
-        dict(values),
-        "makes a rate that must be positive, J(t), zero or negative at some frame",
-        "raise D_offset or D0 (start, fixed or bounds)",
+def _check_repetitions(source: BlockSource, options: NLSQOptions) -> None:
+    n = len(getattr(source, "attrs", {}).get("repetitions", ()))
+    if n < LEAST_REPETITIONS:
+        raise InputError(
+            "covariance", "repetitions", f"needs the files of at least {LEAST_REPETITIONS} repetitions, there are {n}",
+            "give dataset.path=[a,b,c], or use covariance=speckle",
+        )  # fmt: skip
+    if options.robust is not None:
+        raise InputError(
+            "covariance", "repetitions", "does not go with a robust loss: a loss acts otherwise on noisier data",
+            "use loss=linear, or covariance=speckle",
+        )  # fmt: skip
+
+
+def decide(
+    strategy: Strategy,
+    parameters: Sequence[Parameter],
+    fixed: Mapping[str, float],
+    n_points: int,
+    options: NLSQOptions,
+) -> Decision:
+    """Which strategy runs and how its passes are summed, as ``select_nlsq_strategy`` says."""
+    forced = isinstance(strategy, Auto) and strategy.force
+    ratio = scale_ratio([p for p in parameters if p.name not in fixed]) if forced else None
+    decision = select_nlsq_strategy(
+        n_points,
+        len(parameters) + 2,
+        memory_fraction=options.memory_fraction,
+        memory_threshold_gb=options.memory_threshold_gb,
+        strategy=strategy.name if strategy.passes == "auto" else strategy.passes,
+        scale_ratio=ratio,
     )
-
-
-def check_start(request: Request, theta: np.ndarray) -> None:
-    """Raise InputError for a start at which the model makes no sense."""
-    if not request.is_feasible(theta):
-        raise infeasible(unpack(theta, request.parameters))
+    return decision
 
 
 def check_counts(request: Request, n_free_scaling: int, counts: np.ndarray) -> None:
@@ -163,5 +185,5 @@ def check_counts(request: Request, n_free_scaling: int, counts: np.ndarray) -> N
         )
 
 
-def _free_scaling(scaling: str, phi: np.ndarray, fourier_order: int) -> int:
-    return make_scaling(scaling, phi, fourier_order, np.zeros((len(phi), 2))).n_free
+def _free_scaling(scaling: str, source: BlockSource, fourier_order: int) -> int:
+    return make_scaling(scaling, source.phi, fourier_order, np.zeros((len(source.phi), 2)), source.q).n_free

@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from homodyne.models import Geometry, Model
+from homodyne.models import Model
 from homodyne.optimization.channels import Side, frame_values, orthogonalized
 from homodyne.optimization.dense import dense_gram, tiles
+from homodyne.optimization.loss import Loss
 from homodyne.optimization.moments import to_parameters
 from homodyne.optimization.nlsq.memory import CHUNK_ROWS
 from homodyne.optimization.normal import PassSums, factors_from_moments, invertible
 from homodyne.optimization.processors import n_workers
-from homodyne.optimization.source import View
+from homodyne.optimization.source import View, sector_geometries
 
 # Sides of a tile. The Jacobian of one tile exists at a time in every thread and stays in the processor's cache; tiles are also at
 # most a fifth of the frames, because larger ones evaluate too much below the diagonal.
@@ -28,7 +29,7 @@ _PARTS = 8
 
 
 def full_batch_pass(
-    model: Model, view: View, min_lag: int, precise: bool = True
+    model: Model, view: View, min_lag: int, precise: bool = True, loss: Loss | None = None
 ) -> Callable[[np.ndarray, np.ndarray], PassSums]:
     """Prepare the full-batch evaluation: reads all points once and keeps them.
 
@@ -37,6 +38,7 @@ def full_batch_pass(
             Jacobian gives a first triangle T^T T = G, and that of the Jacobian divided by T corrects it (CholeskyQR2).
             LAPACK's QR, chunk by chunk, has the same digits and takes three times as long: its calls get in each
             other's way on two processors. False: the first sweep alone, for warm-up fits.
+        loss: None for least squares.
 
     Returns:
         ``evaluate(theta, reference) -> PassSums``.
@@ -53,23 +55,30 @@ def full_batch_pass(
     m = sum(len(channel.parameters) for channel in model.channels) + 3
     identity = np.broadcast_to(np.eye(m), (view.n_phi, m, m))
 
-    def gram(sides: Side, ref: jax.Array, inverses: np.ndarray, bounds: list[tuple[int, int]]) -> np.ndarray:
+    sigma = None if loss is None else jnp.asarray(view.source.sigma, dtype=float)
+
+    def gram(
+        sides: Side, ref: jax.Array, inverses: np.ndarray, bounds: list[tuple[int, int]]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         divisors = jnp.asarray(inverses)
 
-        def part(edges: tuple[int, int]) -> np.ndarray:
-            return np.asarray(dense_gram(model, size, sides, *held, *edges, ref, min_lag, divisors))
+        def part(edges: tuple[int, int]) -> list[np.ndarray]:
+            found = dense_gram(model, size, sides, *held, *edges, ref, min_lag, divisors, loss, sigma)
+            return [np.asarray(x) for x in found if x is not None]
 
-        return np.sum(list(pool.map(part, bounds)), axis=0)
+        total, *terms = (np.sum(x, axis=0) for x in zip(*pool.map(part, bounds), strict=True))
+        return total, terms[0] if terms else None
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         sides, upper = orthogonalized(all_sides(model, theta, view, padded))
         ref = jnp.asarray(reference)
-        factors = factors_from_moments(gram(sides, ref, identity, bounds))
+        total, terms = gram(sides, ref, identity, bounds)
+        factors = factors_from_moments(total)
         if precise and np.all(np.isfinite(factors)):
             first = invertible(factors)
             inverses = np.swapaxes(np.linalg.inv(first), 1, 2)
-            factors = factors_from_moments(gram(sides, ref, inverses, bounds)) @ first
-        return PassSums(factors @ to_parameters(model, upper), counts, reference)
+            factors = factors_from_moments(gram(sides, ref, inverses, bounds)[0]) @ first
+        return PassSums(factors @ to_parameters(model, upper), counts, reference, terms)
 
     # compiled by a sum over no tiles
     start = np.array([parameter.start for parameter in model.parameters])
@@ -82,9 +91,7 @@ def all_sides(
 ) -> Side:
     """Channels of the given angles, all by default, on the view's frames."""
     source = view.source
-    checked = model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
-    phi = np.asarray(source.phi, dtype=float)
-    geometry = Geometry(jnp.asarray(phi if angles is None else phi[angles]), *checked[1:])
+    geometry = sector_geometries(model, source, angles)
     return frame_values(model, theta, np.asarray(source.t), view.frames, geometry, n_padded or view.n_frames)
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import xarray as xr
 
-from homodyne.models import Model
+from homodyne.models import MODELS, Model
 from homodyne.optimization.normal import Linearization
 from homodyne.optimization.scaling import Scaling
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_geometry, sector_names, several_q
 from homodyne.optimization.uncertainty.asymmetry import bent
 from homodyne.optimization.uncertainty.curves import rate_table
 from homodyne.optimization.uncertainty.design import Design, make_design
@@ -20,7 +20,9 @@ from homodyne.optimization.uncertainty.identifiable import outside_bounds, sente
 from homodyne.optimization.uncertainty.iid import iid_errors
 from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, Jackknife, expected_variances, jackknife
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, estimate_noise
+from homodyne.optimization.uncertainty.repetitions import disagreement, repetition_errors
 from homodyne.optimization.uncertainty.residual_structure import binned, same_light
+from homodyne.optimization.uncertainty.robust import Counted, Expected, Robust, expected, with_loss
 from homodyne.optimization.uncertainty.scores import Absorbed, Scores, draw_scores
 from homodyne.optimization.uncertainty.speckle import SpeckleErrors, speckle_errors
 from homodyne.parameters import Parameter
@@ -34,7 +36,11 @@ _EXCESS_SD, _EXCESS = 4.0, 1.1
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A solution to be assessed; ``moved`` (p,) tells which parameters were free and not at a bound."""
+    """A solution to be assessed; ``moved`` (p,) tells which parameters were free and not at a bound.
+
+    ``chi2_reduced`` scales iid errors; ``robust`` is None for least squares.
+    ``repeated`` are linearizations with the data of every repetition alone, where c2 is the mean of some.
+    """
 
     source: BlockSource
     model: Model
@@ -51,6 +57,8 @@ class Fitted:
     free: np.ndarray
     converged: bool = True
     border: bool = False
+    robust: Robust | None = None
+    repeated: tuple[Linearization, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +87,11 @@ def assess(
     design = make_design(fitted.at, fitted.scaling, fitted.moved)
     phi = np.asarray(fitted.source.phi, dtype=float)
     found: dict[str, Errors] = {}
-    noise, scores, speckle = _speckle(fitted, design)
+    noise, scores, speckle, expectation = _speckle(fitted, design)
     if speckle is not None:
         found["speckle"] = speckle.errors
+    if fitted.repeated:
+        found["repetitions"] = repetition_errors(design, fitted.repeated)
     left_out = jackknife(design) if len(phi) >= LEAST_ANGLES else None
     if left_out is not None:
         found["jackknife"] = left_out.errors
@@ -93,7 +103,7 @@ def assess(
     stderr = np.sqrt((uncertainties[method].root ** 2).sum(1))
     stderr[list(open_ones)] = np.inf
     curved = bent(design, fitted.theta, stderr, signal, np.isfinite(residual), np.asarray(fitted.source.sigma))
-    alike = same_light(residual, frames, phi)
+    alike = same_light(residual, frames)
     diagnostics = _diagnostics(fitted, design, noise, speckle, left_out, residual, frames)
     return Assessment(
         uncertainties,
@@ -102,21 +112,28 @@ def assess(
         design.theta.condition,
         curves,
         diagnostics,
-        (*_grouped(scores), *_findings(fitted, stderr, open_ones, curved, curves, noise, speckle)),
-        tuple(_warnings(fitted, design, scores, speckle, left_out, alike, method)),
+        (*_grouped(scores), *_findings(fitted, stderr, open_ones, curved, curves, noise, speckle, expectation)),
+        tuple(_warnings(fitted, design, scores, speckle, expectation, left_out, alike, method)),
     )
 
 
-def _speckle(fitted: Fitted, design: Design) -> tuple[SpeckleNoise | None, Scores | None, SpeckleErrors | None]:
+def _speckle(
+    fitted: Fitted, design: Design
+) -> tuple[SpeckleNoise | None, Scores | None, SpeckleErrors | None, Expected | None]:
     pairs = fitted.at.scaling
     if fitted.covariance != "speckle" or not np.any((pairs[:, 0] > 0) & (pairs[:, 1] > 0)):
-        return None, None, None
-    source, model, theta = fitted.source, fitted.model, fitted.theta
-    noise = estimate_noise(source, model, theta, pairs, fitted.counts, fitted.pixels)
+        return None, None, None, None
+    source, model, theta, robust = fitted.source, fitted.model, fitted.theta, fitted.robust
+    counted = None if robust is None else Counted(source, model, theta, pairs, robust.loss, robust.spread)
+    noise = estimate_noise(counted or source, model, theta, pairs, fitted.counts, fitted.pixels)
     if noise is None:
-        return None, None, None
-    scores = draw_scores(model, theta, source, noise, fitted.min_lag, absorbed=_absorbed(design))
-    return noise, scores, speckle_errors(design, scores, np.asarray(source.sigma, dtype=float))
+        return None, None, None, None
+    scores = draw_scores(model, theta, counted or source, noise, fitted.min_lag, absorbed=_absorbed(design))
+    sigma, expectation = np.asarray(source.sigma, dtype=float), None
+    if counted is not None:
+        expectation = expected(counted, noise, fitted.at, fitted.min_lag)
+        scores = with_loss(scores, expectation, fitted.at, sigma)
+    return noise, scores, speckle_errors(design, scores, sigma), expectation
 
 
 def _without_error(fitted: Fitted) -> frozenset[int]:
@@ -156,9 +173,13 @@ def _findings(
     curves: xr.Dataset,
     noise: SpeckleNoise | None,
     speckle: SpeckleErrors | None,
+    expectation: Expected | None,
 ) -> Iterator[str]:
     if noise is not None:
         yield noise.sentence()
+    if fitted.robust is not None:
+        yield fitted.robust.sentence(fitted.at, expectation)
+    yield from _of_several_q(fitted)
     yield from sentences(fitted.model, fitted.parameters, stderr, open_ones, curves)
     bound = [fitted.parameters[i].name for i in sorted(_without_error(fitted))]
     if bound and not fitted.border:
@@ -170,7 +191,18 @@ def _findings(
             f"profile('{names[0]}') gives them"
         )
     if speckle is not None:
-        yield _goodness(fitted, speckle)
+        yield _goodness(fitted, speckle, expectation)
+
+
+def _of_several_q(fitted: Fitted) -> Iterator[str]:
+    """How the diffusion of a fit of several q depends on q."""
+    if not several_q(fitted.source):
+        return
+    if fitted.model.needs_several_q:
+        q_ref = sector_geometry(fitted.model, fitted.source).q_ref
+        yield f"D(q) = D(q_ref) (q / q_ref)**q_exponent: D0, D_offset, J(t) and its integral hold at q_ref = {q_ref:g} 1/angstrom"
+    elif f"{fitted.model.name}_joint_q" in MODELS:
+        yield f"D is the same at every q in this model; {fitted.model.name}_joint_q tests that"
 
 
 def _grouped(scores: Scores | None) -> Iterator[str]:
@@ -181,23 +213,33 @@ def _grouped(scores: Scores | None) -> Iterator[str]:
         )
 
 
-def _goodness(fitted: Fitted, speckle: SpeckleErrors) -> str:
+def _chi2(fitted: Fitted, speckle: SpeckleErrors, expectation: Expected | None) -> tuple[float, float, float]:
+    """Found, expected, and its standard deviation; of a robust fit over the pairs that it does not set aside."""
+    mean, sd = float(speckle.chi2_mean.sum()), float(np.sqrt((speckle.chi2_sd**2).sum()))
+    if expectation is None:
+        return float(fitted.at.chi2.sum()), mean, sd
+    core = mean * float(expectation.core.sum() / expectation.cost.sum())
+    return float(fitted.at.sums.term("core").sum()), core, sd * core / mean
+
+
+def _goodness(fitted: Fitted, speckle: SpeckleErrors, expectation: Expected | None) -> str:
     """A statement on chi2 whose reference is the scatter that speckle itself makes."""
     n = max(1.0, fitted.at.counts.sum())
-    found, mean, sd = fitted.at.chi2.sum() / n, speckle.chi2_mean.sum() / n, np.sqrt((speckle.chi2_sd**2).sum()) / n
+    found, mean, sd = (x / n for x in _chi2(fitted, speckle, expectation))
+    what = "chi2/N" if expectation is None else "chi2/N without the pairs set aside"
     if not fitted.converged:
         verdict = "but the fit is not finished"
-    elif _misfit(fitted, speckle):
+    elif _misfit(fitted, speckle, expectation):
         verdict = "the model misses something: look at the residuals"
     elif found < mean - _EXCESS_SD * sd and _EXCESS * found < mean:
         verdict = "there is less noise than that: are counts and pixels right, or was the map smoothed?"
     else:
         verdict = "the residuals are what the noise of speckle makes"
-    return f"chi2/N = {found:.3f}, speckle noise alone gives {mean:.3f} +- {sd:.3f}: {verdict}"
+    return f"{what} = {found:.3f}, speckle noise alone gives {mean:.3f} +- {sd:.3f}: {verdict}"
 
 
-def _misfit(fitted: Fitted, speckle: SpeckleErrors) -> bool:
-    found, mean, sd = fitted.at.chi2.sum(), speckle.chi2_mean.sum(), np.sqrt((speckle.chi2_sd**2).sum())
+def _misfit(fitted: Fitted, speckle: SpeckleErrors, expectation: Expected | None) -> bool:
+    found, mean, sd = _chi2(fitted, speckle, expectation)
     return bool(found > mean + _EXCESS_SD * sd and found > _EXCESS * mean)
 
 
@@ -206,30 +248,37 @@ def _warnings(
     design: Design,
     scores: Scores | None,
     speckle: SpeckleErrors | None,
+    expectation: Expected | None,
     left_out: Jackknife | None,
-    alike: list[tuple[float, float, float]],
+    alike: list[tuple[int, int, float]],
     method: str,
 ) -> Iterator[str]:
-    if method != fitted.covariance:
+    if method != fitted.covariance and fitted.covariance == "repetitions":
+        yield "Errors are iid, too small where pairs share frames: the fit was interrupted before the repetitions were read."
+    elif method != fitted.covariance:
         yield (
             "Errors are iid, too small where pairs share frames: the data do not tell the noise of speckle (no angle "
             "with positive contrast and offset, or no neighboring frames). Give counts and pixels (optimization.counts, "
             "optimization.pixels) if you know them."
         )
+    named = sector_names(fitted.source)
     for a, b, correlation in alike:
         yield (
-            f"Angles {a:g} and {b:g} degree carry the same noise (correlation {correlation:.2f}): they are not independent "
+            f"Angles {named[a]} and {named[b]} degree carry the same noise (correlation {correlation:.2f}): they are not independent "
             "evidence, and the errors count them twice. Leave one out (dataset.phi) or merge them (dataset.angle_merge)."
         )
     if speckle is None or scores is None:
         return
-    if _misfit(fitted, speckle):
+    if _misfit(fitted, speckle, expectation):
         yield (
             "chi2 is larger than the noise of speckle explains: the model misses something, or there is noise of another "
             "kind. The errors do not contain it."
         )
     if left_out is not None:
         yield from _disagreement(fitted, design, scores, left_out, speckle)
+    if fitted.repeated:
+        names = [fitted.parameters[i].name for i in design.free]
+        yield from disagreement(names, design, repetition_errors(design, fitted.repeated), speckle.errors)
 
 
 def _disagreement(

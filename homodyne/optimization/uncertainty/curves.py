@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.models import Model
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_geometry
 from homodyne.result import Uncertainty
 
 # Frames of a table; longer series are thinned, evenly in log t and in t.
@@ -29,7 +29,7 @@ def rate_table(
     ``without_error``, one at a bound.
     """
     t = np.asarray(source.t, dtype=float)
-    geometry = model.geometry(float(source.phi[0]), source.q, source.gap, source.dt)
+    geometry = sector_geometry(model, source)
     values, slopes = model.rate_curves(theta, t, geometry), model.rate_jacobians(theta, t, geometry)
     keep = _thinned(len(t))
     columns: dict[str, tuple] = {}

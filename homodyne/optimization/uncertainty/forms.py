@@ -13,7 +13,7 @@ from homodyne.fields import mode_weights
 from homodyne.models import Model
 from homodyne.optimization.channels import Frames, Side, field_values, frame_values, kernel_fields, orthogonalized
 from homodyne.optimization.moments import to_parameters
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_geometries
 from homodyne.optimization.uncertainty.reading import READING
 from homodyne.optimization.uncertainty.traces import Nodes
 
@@ -27,14 +27,13 @@ class AngleForms:
     """Fields of one angle at the fit, and the forms made of them.
 
     Attributes:
-        g1: field correlation of the nodes, (m, m). to_theta: from the columns of the forms to those of X.
+        g1: field correlation of the nodes, (m, m), real or Hermitian. to_theta: from the columns of the forms to those of X.
     """
 
     def __init__(
         self, model: Model, theta: np.ndarray, source: BlockSource, k: int, nodes: Nodes, min_lag: int
     ) -> None:
-        geometry = model.geometry(float(source.phi[k]), source.q, source.gap, source.dt)
-        of_angle = geometry._replace(phi=jnp.array([float(source.phi[k])]))
+        of_angle = sector_geometries(model, source, [k])
         side = frame_values(model, theta, np.asarray(source.t), nodes.frames, of_angle, len(nodes.frames))
         side, upper = orthogonalized(side)
         self.to_theta = to_parameters(model, upper)[0][:-1, :-1]
@@ -45,7 +44,7 @@ class AngleForms:
         self._lag = min_lag
         g1, s, fields = _fields(model, one, wanted)
         g1, self._s = np.array(g1), np.asarray(s)
-        np.copyto(g1, g1.T, where=~np.triu(np.ones(g1.shape, dtype=bool)))
+        np.copyto(g1, g1.T.conj(), where=~np.triu(np.ones(g1.shape, dtype=bool)))
         self.g1 = g1
         w = self._weights
         self._field_s = self._s if w is None else w * self._s

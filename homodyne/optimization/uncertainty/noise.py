@@ -24,7 +24,7 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.processors import n_workers
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_names, sector_signal
 from homodyne.optimization.uncertainty.reading import READING
 
 # Up to this many frames the whole upper triangle is read, above squares of it.
@@ -69,7 +69,9 @@ def _of_file(source: BlockSource, found: np.ndarray) -> str:
     stored = getattr(source, "attrs", {}).get("pixels")
     if stored is None or len(stored) != len(found):
         return ""
-    text = f"; the file counts {_range(np.asarray(stored, dtype=float))}"
+    repeated = int(getattr(source, "attrs", {}).get("n_repetitions", 1))
+    who = "the file counts" if repeated == 1 else f"the {repeated} repetitions count"
+    text = f"; {who} {_range(np.asarray(stored, dtype=float))}"
     part = float(np.median(found / np.asarray(stored, dtype=float)))
     return text + (", so a speckle covers several" if part < _COHERENT else "")
 
@@ -106,7 +108,8 @@ def estimate_noise(
 
     Args:
         theta: (p,). scaling: (n_phi, 2) contrast and offset of the fit.
-        counts: photons per pixel and frame, pixels: independent pixels per angle, where the user knows them.
+        counts: photons per pixel and frame, pixels: independent pixels per angle of one measurement, where the user knows
+            them.
     """
     n_phi = len(source.phi)
     offset = scaling[:, 1]
@@ -119,20 +122,22 @@ def estimate_noise(
         nu, counts_source = _nu(angles, contrast, offset)
     if not np.all(np.isfinite(nu)):
         return None
-    replaced = np.asarray(source.phi)[contrast != scaling[:, 0] / offset]
+    named = np.array(sector_names(source))
+    replaced = named[contrast != scaling[:, 0] / offset]
     if replaced.size:  # not silently: noise drove these fitted contrasts out of what speckle can have
-        counts_source += (
-            f"; typical contrast at phi = {', '.join(f'{phi:g}' for phi in replaced)}, outside (0, 1] there"
-        )
+        counts_source += f"; typical contrast at phi = {', '.join(replaced)}, outside (0, 1] there"
     if pixels is not None:
-        return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels)), offset, counts_source, "given")
+        # the mean of R repetitions has the noise of R times as many pixels
+        repeated = int(getattr(source, "attrs", {}).get("n_repetitions", 1))
+        pixels_source = "given" if repeated == 1 else f"given, times {repeated} repetitions"
+        return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels) * repeated), offset, counts_source, pixels_source)
     found = np.array([a.pixels(c, v, o) for a, c, v, o in zip(angles, contrast, nu, offset, strict=True)])
     known = found > 0  # false where nothing was measured
     if not known.any():
         return None
     if not known.all():
         found = np.where(known, found, np.median(found[known]))
-        lacking = ", ".join(f"{phi:g}" for phi in np.asarray(source.phi)[~known])
+        lacking = ", ".join(named[~known])
         pixels_source = (
             f"from the scatter of neighbors; there are none at phi = {lacking}, which take the typical number"
         )
@@ -181,14 +186,14 @@ class _Angle:
     """Statistics of one angle, from the upper triangle or squares of it."""
 
     def __init__(self, source: BlockSource, model: Model, theta: np.ndarray, k: int, scaling: np.ndarray) -> None:
-        n, phi = len(source.t), float(source.phi[k])
+        n = len(source.t)
         sums = _Sums()
         self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray, float]] = []
-        neighbor = self._neighbors(source, model, theta, phi)
+        neighbor = self._neighbors(source, model, theta, k)
         for rows, cols in _blocks(n):
             frames = np.concatenate([np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)])
             unique, place = np.unique(frames, return_inverse=True)
-            s = model.g1_squared(theta, source.t, phi, source.q, source.gap, unique)
+            s = sector_signal(model, theta, source, k, unique)
             s = s[np.ix_(place[: rows.stop - rows.start], place[rows.stop - rows.start :])]
             with READING:
                 r = np.asarray(source.read_block(k, rows, cols), dtype=float)
@@ -199,13 +204,13 @@ class _Angle:
         self.white_ratio = _white_ratio(sums)
 
     @staticmethod
-    def _neighbors(source: BlockSource, model: Model, theta: np.ndarray, phi: float) -> np.ndarray:
+    def _neighbors(source: BlockSource, model: Model, theta: np.ndarray, k: int) -> np.ndarray:
         """s(i, i+1), (n_t - 1,)."""
         n, step = len(source.t), 256
         out = []
         for first in range(0, n - 1, step):
             frames = np.arange(first, min(first + step + 1, n))
-            s = model.g1_squared(theta, source.t, phi, source.q, source.gap, frames)
+            s = sector_signal(model, theta, source, k, frames)
             out.append(np.diagonal(s, 1))
         return np.concatenate(out)
 

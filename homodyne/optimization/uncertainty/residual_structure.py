@@ -61,8 +61,8 @@ def _mean(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def same_light(residual: np.ndarray, frames: np.ndarray, phi: np.ndarray) -> list[tuple[float, float, float]]:
-    """Pairs of angles whose noise agrees, with the correlation of it: (phi, phi, correlation).
+def same_light(residual: np.ndarray, frames: np.ndarray) -> list[tuple[int, int, float]]:
+    """Pairs of sectors whose noise agrees, with the correlation of it: (position, position, correlation).
 
     Compared are double differences of neighbors (see ``noise``), which hold only what is new in every pair: independent
     sectors agree by chance within about 2 / sqrt(n).
@@ -79,4 +79,4 @@ def same_light(residual: np.ndarray, frames: np.ndarray, phi: np.ndarray) -> lis
     alike = (values @ values.T) / np.maximum(np.outer(norm, norm), 1e-300)
     limit = max(_SAME, 2 * _SIGNIFICANT / np.sqrt(values.shape[1]))
     found = np.argwhere(np.triu(alike > limit, 1))
-    return [(float(phi[a]), float(phi[b]), float(alike[a, b])) for a, b in found]
+    return [(int(a), int(b), float(alike[a, b])) for a, b in found]

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from homodyne.models import Model
 from homodyne.optimization.processors import n_workers
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_q
 from homodyne.optimization.uncertainty.forms import AngleForms
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
 from homodyne.optimization.uncertainty.traces import Nodes, choose_nodes, group_coherence, intensity_traces
@@ -94,12 +94,12 @@ def draw_scores(
     n_traces = int(np.clip(_FORMS / (2 * (1 + len(model.channels)) * work), _LEAST, _MOST))
     most_modes = int(_MODES / (2 * work))
     # by the order of the angles, so that their order in the file does not matter
-    rank = np.argsort(np.argsort(np.asarray(source.phi), kind="stable"))
+    rank = np.argsort(np.lexsort((np.asarray(source.phi), sector_q(source))))
 
     def of_angle(k: int) -> tuple[np.ndarray, float, float]:
         rng = np.random.default_rng([seed, int(rank[k])])
         angle = AngleForms(model, theta, source, k, nodes, min_lag)
-        coherence = group_coherence(model, theta, source, float(source.phi[k]), nodes)
+        coherence = group_coherence(model, theta, source, k, nodes)
         contrast, nu = float(noise.contrast[k]), noise.nu[k] / nodes.sizes
         delta = intensity_traces(angle.g1, contrast, nu, coherence, n_traces, most_modes, rng)
         forms, products = angle.evaluate(delta, contrast)

@@ -8,7 +8,7 @@ import numpy as np
 
 from homodyne.fields import field_root, mode_weights, modes
 from homodyne.models import Model
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, sector_geometry, sector_signal
 
 # Up to this many frames every frame is a node of its own; above, neighbors that differ little share one.
 MAX_NODES = 1536
@@ -43,9 +43,8 @@ def choose_nodes(model: Model, theta: np.ndarray, source: BlockSource) -> Nodes:
     if n <= MAX_NODES:
         return Nodes(np.arange(n), np.ones(n))
     change = np.zeros(n)
-    for phi in source.phi:
-        geometry = model.geometry(float(phi), source.q, source.gap, source.dt)
-        for z in model.channel_curves(theta, source.t, geometry):
+    for k in range(len(source.phi)):
+        for z in model.channel_curves(theta, source.t, sector_geometry(model, source, k)):
             path = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
             change = np.maximum(change, np.minimum(path, 1e3) / max(min(path[-1], 1e3), 1e-300))
     measure = 0.5 * np.arange(n) / (n - 1) + 0.5 * change / max(change[-1], 1e-300)
@@ -54,8 +53,8 @@ def choose_nodes(model: Model, theta: np.ndarray, source: BlockSource) -> Nodes:
     return Nodes((edges + ends - 1) // 2, (ends - edges).astype(float))
 
 
-def group_coherence(model: Model, theta: np.ndarray, source: BlockSource, phi: float, nodes: Nodes) -> np.ndarray:
-    """Variance of the mean intensity of every group relative to that of one frame, (m,): mean of s within the group.
+def group_coherence(model: Model, theta: np.ndarray, source: BlockSource, k: int, nodes: Nodes) -> np.ndarray:
+    """Variance of the mean intensity of every group relative to one frame's, (m,), in sector k: mean of s within the group.
 
     For a decay exp(-y |t|/T) over a group of length T it is 2 (exp(-y) - 1 + y) / y**2; y from the group's ends.
     """
@@ -68,7 +67,7 @@ def group_coherence(model: Model, theta: np.ndarray, source: BlockSource, phi: f
             y[m] = 0.0
             continue
         ends = np.array([frame - h, min(frame + h, len(source.t) - 1)])
-        y[m] = -np.log(max(model.g1_squared(theta, source.t, phi, source.q, source.gap, ends)[0, 1], 1e-30))
+        y[m] = -np.log(max(sector_signal(model, theta, source, k, ends)[0, 1], 1e-30))
     safe = np.where(y > 1e-3, y, 1.0)
     return np.where(y > 1e-3, 2 * (np.exp(-safe) - 1 + safe) / safe**2, 1 - y / 3)
 
@@ -89,7 +88,7 @@ def intensity_traces(
     second moments of products of different frames.
 
     Args:
-        g1: (m, m) field correlation. nu: of every node, (m,). coherence: from ``group_coherence``, (m,).
+        g1: (m, m) field correlation, real or Hermitian. nu: of every node, (m,). coherence: from ``group_coherence``, (m,).
     """
     weights = mode_weights(contrast)
     size = max(n, min(n * min(len(weights), _POOL), most_modes))

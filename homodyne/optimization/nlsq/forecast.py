@@ -1,0 +1,119 @@
+"""What a fit would take, before it runs: strategy, blocks, memory and time, the latter from a pass over one sector."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from homodyne.optimization.nlsq.beginning import subset_size
+from homodyne.optimization.nlsq.hybrid_streaming import plan_for, streamed_pass
+from homodyne.optimization.nlsq.memory import detect_total_system_memory
+from homodyne.optimization.nlsq.progress import duration
+from homodyne.optimization.nlsq.request import Request
+from homodyne.optimization.nlsq.select import memory_tips, predicted_peak_gb
+from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
+from homodyne.optimization.source import BlockSource, View, all_frames
+from homodyne.result import Decision
+
+# Passes over all points that fits of well-determined parameters take from where the search ends; measured 3 to 5.
+_PASSES = 4
+_SECTORS = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a fit would take.
+
+    Attributes:
+        decision: the strategy and why. predicted_peak_gb: of memory. available_gb: to this process.
+        blocks: panels that a pass reads, their largest number of points ``decision.block_points``; 1 for full batch.
+        subset_frames: frames on which the optimum is looked for.
+        seconds_per_pass: extrapolated from a pass over one sector, read from where the data are. passes: expected.
+        tips: what would change the memory.
+    """
+
+    decision: Decision
+    predicted_peak_gb: float
+    available_gb: float
+    blocks: int
+    subset_frames: int
+    seconds_per_pass: float
+    passes: int
+    tips: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Expected time of the passes over all points."""
+        return self.passes * self.seconds_per_pass
+
+    def lines(self) -> list[str]:
+        """The forecast as the log shows it."""
+        rate = self.decision.n_points / self.seconds_per_pass / 1e6
+        return [
+            *self.decision.log_lines,
+            f"Memory: about {self.predicted_peak_gb:.2f} GB at the peak, without the errors; {self.available_gb:.1f} GB available, "
+            f"threshold {self.decision.threshold_gb:.1f} GB",
+            *self.tips,
+            f"Blocks: {self.blocks} a pass; the optimum is looked for on {self.subset_frames} frames first",
+            f"Time: about {duration(self.seconds_per_pass)} a pass ({rate:.0f} M points/s, measured on one sector), about "
+            f"{self.passes} passes: {duration(self.seconds)}, and the search, compilation and errors",
+        ]
+
+
+def forecast(request: Request) -> Forecast:
+    """Measure a pass over the first sector and extrapolate; nothing is fitted.
+
+    Raises:
+        InputError: the sector has no data, or what a request raises.
+    """
+    decision, view = request.decision, all_frames(request.source)
+    plan = plan_for(view, decision.block_points)
+    n_phi = len(np.asarray(request.source.phi))
+    streamed = decision.passes == "hybrid_streaming"
+    one = View(_Sectors(request.source, _SECTORS), np.arange(len(request.source.t)))
+    if streamed:
+        run_pass = streamed_pass(request.model, one, request.min_lag, decision.block_points)
+    else:
+        run_pass = full_batch_pass(request.model, one, request.min_lag)
+    theta = np.array([request.start.get(p.name, request.fixed.get(p.name, p.start)) for p in request.parameters])
+    reference = np.tile([0.0, 1.0], (_SECTORS, 1))
+    run_pass(theta, reference)  # what remains to be compiled, and the file's first read
+    began = time.perf_counter()
+    run_pass(theta, reference)
+    seconds = (time.perf_counter() - began) * n_phi / _SECTORS
+    return Forecast(
+        decision,
+        predicted_peak_gb(decision),
+        detect_total_system_memory(),
+        n_phi * len(plan.panels) if streamed else 1,
+        min(subset_size(request), len(request.source.t)),
+        seconds,
+        min(_PASSES, request.options.max_passes),
+        tuple(memory_tips(decision, n_phi)),
+    )
+
+
+class _Sectors:
+    """The first sectors of a source."""
+
+    def __init__(self, source: BlockSource, count: int) -> None:
+        self._source, self._count = source, count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    @property
+    def phi(self) -> np.ndarray:
+        return np.asarray(self._source.phi)[: self._count]
+
+    @property
+    def q(self) -> float | np.ndarray:
+        q = self._source.q
+        return q if np.ndim(q) == 0 else np.asarray(q)[: self._count]
+
+    @property
+    def sigma(self) -> np.ndarray:
+        return np.asarray(self._source.sigma)[: self._count]
