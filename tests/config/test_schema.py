@@ -15,8 +15,8 @@ from homodyne.config.validate import validate
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {
-    "model": {"static", "laminar_flow"},
-    "dataset": {"auto", "aps_legacy", "apsu", "netcdf", "npz", "zarr", "synthetic"},
+    "model": {"static", "laminar_flow", "static_joint_q", "laminar_flow_joint_q", "heterodyne", "kww"},
+    "dataset": {"auto", "aps_legacy", "apsu", "nxxpcs", "pychx", "netcdf", "npz", "zarr", "synthetic"},
     "strategy": {"auto", "stratified_ls", "hybrid_streaming"},
     "optimization": {"default"},
     "tracking": {"mlflow", "none"},

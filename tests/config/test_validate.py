@@ -27,12 +27,17 @@ PATH = "dataset.path=/no/such/file.hdf"
         ([PATH, "model.convention=homodyne2"], "did you mean homodyne-2"),
         ([PATH, "optimization.nlsq.anti_degeneracy.per_angle_mode=al"], "per_angle_mode='al' is not one"),
         ([PATH, "dataset.q=-0.1"], r"dataset\.q=-0\.1 must be positive"),
-        ([PATH, "dataset.q=nan"], r"dataset\.q=nan must be a finite number"),
+        ([PATH, "dataset.q=nan"], r"dataset\.q=nan must be positive"),
+        ([PATH, "dataset.q=abc"], r"dataset\.q='abc' must be positive; give one q in 1/angstrom, or a list"),
+        ([PATH, "dataset.q=[]"], r"dataset\.q=\[\] must be positive"),
+        ([PATH, "dataset.q=[0.0054,-1]"], r"dataset\.q=\[0\.0054, -1\] must be positive"),
         ([PATH, "dataset.dt=0"], r"dataset\.dt=0\.0 must be positive"),
         ([PATH, "dataset.gap_angstrom=-2e6"], r"dataset\.gap_angstrom=-2000000\.0 must be positive"),
         ([PATH, "optimization.nlsq.memory_fraction=1.5"], r"memory_fraction=1\.5 must not exceed 1"),
         ([PATH, "optimization.nlsq.memory_threshold_gb=0"], "memory_threshold_gb=0.0 must be positive"),
         ([PATH, "dataset.phi=[0,[1,2,3]]"], r"dataset\.phi=\[1, 2, 3\] is neither an angle nor"),
+        (["dataset.path=[]"], r"dataset\.path=\[\] is neither a path nor a list of paths; give dataset.path=/a.hdf, or"),
+        (["dataset.path=[/a.hdf,3]"], r"dataset\.path=\['/a\.hdf', 3\] is neither a path"),
         ([PATH, "dataset.frames=[10,5]"], r"dataset\.frames=\[10, 5\] is not \[first, last\]"),
         ([PATH, "dataset.sigma=[0.1,0]"], r"dataset\.sigma=.* must be positive"),
         ([PATH, "dataset.angle_merge=avg"], r"dataset\.angle_merge='avg' is not one of the choices"),
@@ -49,6 +54,7 @@ def test_message(composed, overrides, message):
 
 
 def test_values_keep_their_types(composed):
+    assert validate(composed("dataset.path=[/a.hdf,/b.hdf]"))["dataset"]["path"] == ["/a.hdf", "/b.hdf"]
     settings = validate(composed(PATH, "dataset.phi=[0,[80,-80]]", "dataset.frames=[1,100]", "model.start.D0=12"))
     assert settings["dataset"]["phi"] == [0, [80, -80]]
     assert settings["dataset"]["frames"] == [1, 100]

@@ -137,7 +137,7 @@ def test_frames_without_counts_are_masked_and_reported(half):
     np.testing.assert_array_equal(pairs(values[np.ix_(alive, alive)]), pairs(C2[1][np.ix_(alive, alive)]))
     part = ds.read_block(1, slice(6, 9), slice(10, 20))
     assert np.isnan(part).sum(axis=1).tolist() == [0, 10, 10]
-    assert ds.masked_counts()["dead_frames"] == [{"phi": -60.0, "frames": dead}]
+    assert ds.masked_counts()["dead_frames"] == [{"q": Q, "phi": -60.0, "frames": dead}]
 
 
 def test_single_zeros_are_data():
@@ -163,7 +163,7 @@ def test_merged_angles(tmp_path):
         ds = Dataset.open(tmp_path / "a.hdf", q=Q, angle_merge=how)
         assert ds.n_phi == 1
         np.testing.assert_allclose(pairs(ds.read_block(0, whole, whole)), pairs(expected), rtol=1e-6)
-        assert ds.attrs["merged_angles"] == [{"how": how, "phi": [10.0, 10.6]}]
+        assert ds.attrs["merged_angles"] == [{"how": how, "q": pytest.approx(Q), "phi": [10.0, 10.6]}]
     assert Dataset.open(tmp_path / "a.hdf", q=Q, angle_merge="average").phi[0] == pytest.approx(10.3)
 
 
@@ -269,5 +269,6 @@ def test_mapping():
         from_mapping({k: v for k, v in data.items() if k not in ("c2_exp", "t2")})
     with pytest.raises(InputError, match=r"dt=1\.0 contradicts the spacing 0\.1 s"):
         from_mapping({**data, "dt": 1.0})
-    with pytest.raises(InputError, match="holds several q"):
+    with pytest.raises(InputError, match="does not fit the 3 matrices"):
         from_mapping({**data, "wavevector_q_list": [0.1, 0.2]})
+    assert from_mapping({**data, "wavevector_q_list": [0.1, 0.1, 0.2]}).q.tolist() == [0.1, 0.1, 0.2]

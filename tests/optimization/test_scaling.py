@@ -69,3 +69,36 @@ def test_a_series_longer_than_the_angles_is_refused():
 def test_constant_needs_its_values():
     with pytest.raises(InputError, match="scaling='constant' needs fixed contrasts and offsets"):
         make_scaling("constant", PHI)
+
+
+# three angles at one q, five at another, their sectors in any order
+RINGS = np.array([0.007, 0.0054, 0.007, 0.0054, 0.0054, 0.0054, 0.007, 0.0054])
+SECTORS = np.array([-80.0, -75.0, 2.0, -30.0, 0.0, 33.0, 80.0, 85.0])
+
+
+@pytest.mark.parametrize(("mode", "n_free"), [("individual", 16), ("auto", 4), ("constant", 0), ("fourier", 12)])
+def test_shared_values_are_shared_within_a_q(mode, n_free):
+    scaling = make_scaling(mode, SECTORS, 1, np.ones((8, 2)), RINGS)
+    assert scaling.n_free == n_free
+    alone = {
+        q: make_scaling(mode, SECTORS[q == RINGS], 1, np.ones((3 if q == 0.007 else 5, 2))) for q in (0.0054, 0.007)
+    }
+    for q, part in alone.items():
+        # what a q can take, and no more, is what it could take alone
+        n = 2 * np.count_nonzero(q == RINGS)
+        mine, own = scaling.basis[q == RINGS].reshape(n, n_free), part.basis.reshape(n, part.n_free)
+        assert (
+            np.linalg.matrix_rank(mine) == np.linalg.matrix_rank(own) == np.linalg.matrix_rank(np.hstack([mine, own]))
+        )
+
+
+def test_a_q_of_few_angles_is_individual_and_one_q_is_as_before():
+    assert make_scaling("auto", SECTORS[:5], q=RINGS[:5]).n_free == 2 * (2 + 1)
+    np.testing.assert_array_equal(
+        make_scaling("fourier", PHI, 1, q=0.0054).basis, make_scaling("fourier", PHI, 1).basis
+    )
+
+
+def test_a_series_longer_than_the_angles_of_one_q_is_refused():
+    with pytest.raises(InputError, match=r"fourier_order=2 needs 5 terms but there are 3 angles"):
+        make_scaling("fourier", SECTORS, 2, q=RINGS)
