@@ -94,7 +94,7 @@ def _page(
         shared = _image(top, angle.t_s, angle.data, "viridis", *limits)
         _image(middle, angle.t_s, angle.model, "viridis", *limits)
         rest = _image(bottom, angle.t_s, residual(angle), "RdBu_r", -reach, reach)
-        top.set_title(titles[column])
+        top.set_title(titles[column], fontsize=7.5 if titles[column].startswith("$q") else None)
         _mark_hidden(middle, angle.model, limits)
         bottom.set_xlabel("$t_2$ [s]")
     for axis, name in zip(axes[:, 0], ("data", "model", "residual"), strict=True):

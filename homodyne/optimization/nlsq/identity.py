@@ -85,7 +85,7 @@ def _model_values(request: Request) -> str:
     t = t[:: max(1, len(t) // _PROBE_FRAMES)][:_PROBE_FRAMES]
     points = candidates(request.parameters, {**request.start, **request.fixed}, _PROBES)
     values = [
-        request.model.g1_squared(theta, t, g.phi, g.q, source.gap, q_ref=g.q_ref)
+        request.model.g1_squared(theta, t, float(g.phi), float(g.q), source.gap, q_ref=float(g.q_ref))
         for theta in points[request.feasible(points)]
         for g in (sector_geometry(request.model, source, k) for k in (0, -1))
     ]
