@@ -57,6 +57,8 @@ def make_fit_result(n_phi: int = 4, status: Status = Status.CONVERGED, **replace
         start={p.name: p.start for p in PARAMETERS},
         start_source="estimated from the data",
         phi=phi,
+        q=np.full(n_phi, 0.0054),
+        q_ref=np.nan,
         contrast=0.27 + 0.03 * np.sin(np.arange(n_phi)),
         offset=np.full(n_phi, 1.001),
         n_points=n_points,
@@ -179,5 +181,5 @@ def make_maps(n_phi: int = 4, n_t: int = 120, noise: float = 0.005, seed: int = 
         data = model + upper + upper.T
         np.fill_diagonal(model, np.nan)
         np.fill_diagonal(data, np.nan)
-        maps.append(AngleMap(float(phi), t, data, model, noise))
+        maps.append(AngleMap(float(phi), t, data, model, noise, 0.0054))
     return maps

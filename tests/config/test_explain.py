@@ -19,7 +19,7 @@ from homodyne.config.nearest import nearest, nearest_key
         ("scaling=auto", "scaling='auto' is not a known key; did you mean model.scaling?"),
         ("modl.scaling=auto", "modl='auto' is not a known key; did you mean model?"),
         ("dataset.n_phi=3", "dataset.n_phi='3' is not a key of the chosen dataset"),
-        ("dataset.q=abc", "dataset.q='abc' cannot be used: Value 'abc' of type 'str' could not be converted to Float"),
+        ("dataset.q_tolerance=abc", "Value 'abc' of type 'str' could not be converted to Float"),
         ("model.start.D0=abc", "model.start.D0='abc' cannot be used"),
         ("dataset.frames=5", "dataset.frames='5' cannot be used"),
         ("plots=maybe", "plots='maybe' cannot be used"),
