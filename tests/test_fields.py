@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from homodyne.errors import InputError
-from homodyne.fields import field_root, mode_weights, modes
+from homodyne.fields import field_root, mode_weights, modes, single
 from homodyne.models import get_model
-from tests.reference import DT, FLOW, GAP, Q
+from tests.reference import DT, FLOW, GAP, HETERODYNE, Q
 
 T = DT * np.arange(20)
 
@@ -15,6 +15,21 @@ def test_root_reproduces_the_correlation():
     g1 = get_model("laminar_flow").g1(FLOW, T, 10.0, Q, GAP)
     root = field_root(g1)
     np.testing.assert_allclose(root @ root.T, g1, atol=1e-9)
+
+
+def test_root_of_a_complex_correlation():
+    g1 = get_model("heterodyne").g1(HETERODYNE, T, 10.0, Q)
+    root = field_root(g1)
+    assert np.abs(g1.imag).max() > 0.3
+    np.testing.assert_allclose(root @ root.conj().T, g1, atol=1e-9)
+    # one negative eigenvalue: the nearest correlation keeps diagonal and phases
+    spoiled = g1.copy()
+    spoiled[0, 1] *= 1.2
+    spoiled[1, 0] = spoiled[0, 1].conj()
+    near = field_root(spoiled) @ field_root(spoiled).conj().T
+    assert np.linalg.eigvalsh(spoiled).min() < -0.01
+    np.testing.assert_allclose(np.diag(near), 1.0, atol=1e-12)
+    np.testing.assert_allclose(near, g1, atol=0.3)
 
 
 def test_root_of_a_singular_correlation():
@@ -66,3 +81,23 @@ def test_modes_have_mean_one_and_the_covariance_of_speckle(dtype):
     np.testing.assert_allclose(intensity.mean(1), 1.0, atol=4.5 / np.sqrt(n))
     # the product of two deviations of exponential intensities scatters by 3 at most
     np.testing.assert_allclose(np.cov(intensity.astype(float)), g1**2, atol=4.5 * 3 / np.sqrt(n))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_modes_of_a_complex_field_have_the_covariance_of_its_modulus(dtype):
+    """Also the joint cumulant of three frames, which the phases of g1 enter: 2 Re(g_ij g_jk g_ki)."""
+    # light of four frequencies: at three frames in a row the product of the three g1 has the phase of none of the pairs
+    spread = np.array([0.0, 1.0, 1.0, 3.0])
+    n, g1 = 60_000, np.exp(1j * np.subtract.outer(-T[:6], -T[:6])[..., None] * 10 * spread).mean(-1)
+    root = field_root(g1) if dtype == np.float64 else single(field_root(g1))
+    intensity = modes(root, n, np.random.default_rng(2), dtype)
+    assert intensity.dtype == dtype
+    delta = intensity.astype(float) - 1
+    np.testing.assert_allclose(np.cov(delta), np.abs(g1) ** 2, atol=4.5 * 3 / np.sqrt(n))
+    triples = np.einsum("in,jn,kn->ijkn", *3 * [delta[::2]])
+    third, limit = triples.mean(-1), 4.5 * triples.std(-1) / np.sqrt(n)
+    g1 = g1[::2, ::2]
+    expected = 2 * np.einsum("ij,jk,ki->ijk", g1, g1, g1).real
+    without_phases = 2 * np.einsum("ij,jk,ki->ijk", *3 * [np.abs(g1)])
+    assert np.max(np.abs(without_phases - expected) / limit) > 3
+    assert np.all(np.abs(third - expected) < limit)

@@ -13,7 +13,7 @@ from homodyne.errors import InputError
 from homodyne.fields import mode_weights
 from homodyne.models import get_model
 from homodyne.simulate import speckle_dataset, speckle_maps
-from tests.reference import DT, FLOW, GAP, STATIC, Q
+from tests.reference import DT, FLOW, GAP, HETERODYNE, STATIC, Q, heterodyne
 
 MODEL = get_model("laminar_flow")
 T = DT * np.arange(12)
@@ -40,6 +40,17 @@ def test_mean_is_the_model_up_to_the_bias_of_the_normalization(counts, resolved)
     near = kappa > 0.15
     assert deviation[near].mean() == pytest.approx(bias[near].mean(), abs=3 * scatter[near].mean())
     assert deviation[near].mean() < -resolved * scatter[near].mean()
+
+
+def test_light_of_a_complex_field_has_the_c2_of_its_model():
+    pixels, contrast = 40_000, 0.5
+    c2 = speckle_maps("heterodyne", HETERODYNE, [0.0, 60.0], T, Q, contrast=contrast, counts=None, pixels=pixels)
+    for found, phi in zip(c2, (0.0, 60.0), strict=True):
+        s = heterodyne(list(HETERODYNE.values()), T, phi)
+        # the product of two deviations scatters by contrast (1 + s) and less
+        np.testing.assert_allclose(found - 1, contrast * s, atol=4.5 * contrast * 2 / np.sqrt(pixels))
+        assert s[PAIRS].min() < 0.1
+        assert s[PAIRS].max() > 0.4
 
 
 @pytest.mark.parametrize(("contrast", "counts"), [(0.05, None), (0.3, None), (0.3, 0.5), (0.45, 4.0), (1.0, 2.0)])

@@ -13,9 +13,9 @@ from homodyne.optimization.uncertainty.scores import draw_scores
 from homodyne.simulate import speckle_maps
 from tests.optimization.problems import Arrays
 from tests.optimization.uncertainty import theory
-from tests.reference import DT, FLOW, STATIC, Q, jacobian
+from tests.reference import DT, FLOW, HETERODYNE, STATIC, Q, heterodyne, heterodyne_field, jacobian
 
-MODELS = {"static": STATIC, "laminar_flow": FLOW}
+MODELS = {"static": STATIC, "laminar_flow": FLOW, "heterodyne": HETERODYNE}
 DRAWS = 200_000
 
 
@@ -33,8 +33,12 @@ def noise(n_phi, contrast=1 / 3, nu=1.0, pixels=1.0, offset=1.0):
 
 def columns(theta, t, phi):
     """X = [s, 1, ds/dtheta] over the pairs i < j, (p + 2, pairs)."""
-    s, ds = jacobian(theta, t, phi)
+    s, ds = jacobian(theta, t, phi, s=heterodyne) if len(theta) == 8 else jacobian(theta, t, phi)
     return np.vstack([s.real, np.ones(len(s)), ds.T])
+
+
+def field(theta, t, phi):
+    return heterodyne_field(theta, t, phi) if len(theta) == 8 else theory.field(theta, t, phi)
 
 
 def set_constant(monkeypatch, name, value):
@@ -75,14 +79,16 @@ def test_the_closed_form_is_what_photons_of_gaussian_fields_do():
 
 @pytest.mark.parametrize("modes", [1, 3])
 @pytest.mark.parametrize("nu", [0.0, 1.0])
-@pytest.mark.parametrize(("name", "phi"), [("static", 0.0), ("laminar_flow", 10.0), ("laminar_flow", 72.0)])
+@pytest.mark.parametrize(
+    ("name", "phi"), [("static", 0.0), ("laminar_flow", 10.0), ("laminar_flow", 72.0), ("heterodyne", 40.0)]
+)
 def test_covariance_equals_the_closed_form(monkeypatch, name, phi, modes, nu):
     many_draws(monkeypatch)
     theta = list(MODELS[name].values())
     src = source(6, [phi])
     found = draw_scores(get_model(name), np.array(theta), src, noise(1, 1 / modes, nu, pixels=50, offset=1.2), 1)
     x = columns(theta, src.t, phi)
-    c = theory.covariance_of_pairs(theory.field(theta, src.t, phi), modes, nu) * 1.2**2 / 50
+    c = theory.covariance_of_pairs(field(theta, src.t, phi), modes, nu) * 1.2**2 / 50
     # one mode has heavy tails: kurtoses of several hundred
     assert_covariance(found.roots[0], x @ c @ x.T, limit_at_most=0.3 if modes == 1 else 0.15)
     assert found.chi2_mean[0] == pytest.approx(np.trace(c), rel=0.2 if modes == 1 else 0.08)
@@ -121,7 +127,9 @@ def test_scatter_of_the_sum_of_squares(monkeypatch, contrast):
     assert found.chi2_sd[0] == pytest.approx(np.sqrt(2 * np.sum(c**2)), rel=0.15)
 
 
-@pytest.mark.parametrize(("name", "contrast", "counts"), [("static", 0.25, 2.0), ("laminar_flow", 0.3, None)])
+@pytest.mark.parametrize(
+    ("name", "contrast", "counts"), [("static", 0.25, 2.0), ("laminar_flow", 0.3, None), ("heterodyne", 0.3, 2.0)]
+)
 def test_scores_of_simulated_maps_scatter_as_predicted(name, contrast, counts):
     """400 sectors of 400 pixels, correlated as a beamline does: nothing is linearized there."""
     maps, n_t, pixels, phi = 400, 16, 400, 72.0

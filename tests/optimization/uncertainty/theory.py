@@ -1,7 +1,7 @@
 """Second implementations, in NumPy and closed forms, of what noise does to a fit; for comparisons only.
 
-Intensities of M equal modes of a real Gaussian field correlation g have the joint cumulants M**(1 - n) times the sum
-over cyclic orders of products of g (Goodman, Statistical Optics, ch. 2); photon counts add nu times the intensity to the
+Intensities of M equal modes of a Gaussian field correlation g, real or Hermitian, have the joint cumulants M**(1 - n)
+times the sum over cyclic orders of products of g (Goodman, Statistical Optics, ch. 2); photon counts add nu times the intensity to the
 second moment of one frame. Moments up to the fourth order follow, and from them the covariance of one pixel's c2.
 """
 
@@ -27,9 +27,9 @@ def covariance_of_pairs(g, modes, nu):
     """Covariance of one pixel's c2, the normalization by frame means included, over the pairs i < j; (pairs, pairs)."""
     n = len(g)
     i, j = np.triu_indices(n, 1)
-    k2 = g**2 / modes
-    k3 = 2 * np.einsum("ij,jk,ki->ijk", g, g, g) / modes**2
-    cycles = [np.einsum(f"{a},{b},{c},{d}->ijkl", g, g, g, g) for a, b, c, d in (
+    k2 = np.abs(g) ** 2 / modes
+    k3 = 2 * np.einsum("ij,jk,ki->ijk", g, g, g).real / modes**2
+    cycles = [np.einsum(f"{a},{b},{c},{d}->ijkl", g, g, g, g).real for a, b, c, d in (
         ("ij", "jk", "kl", "li"), ("ij", "jl", "lk", "ki"), ("ik", "kj", "jl", "li"))]  # fmt: skip
     m4 = 2 * sum(cycles) / modes**3
     m4 += sum(np.einsum(f"{a},{b}->ijkl", k2, k2) for a, b in (("ij", "kl"), ("ik", "jl"), ("il", "jk")))
@@ -69,7 +69,7 @@ def products(intensity, g, modes):
     """y of every pixel over the pairs i < j, (pairs, n)."""
     i, j = np.triu_indices(len(g), 1)
     delta = intensity - 1
-    return delta[i] * delta[j] - (g[i, j] ** 2 / modes)[:, None] * (delta[i] + delta[j])
+    return delta[i] * delta[j] - (np.abs(g[i, j]) ** 2 / modes)[:, None] * (delta[i] + delta[j])
 
 
 def kurtosis_limit(covariance, n, sigmas=4.5, excess=30.0):
