@@ -32,11 +32,11 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("kww", None)
+    sys.modules.pop("stretched", None)
 
 
 def test_the_fit_on_the_page_recovers_the_truth(workplace, capsys):
-    (snippet,) = [b for b in blocks("python") if "from kww import" in b]
+    (snippet,) = [b for b in blocks("python") if "from stretched import" in b]
     names: dict = {}
     exec(compile(snippet, "own_model.md", "exec"), names)
     assert names["fit"].converged
@@ -45,15 +45,15 @@ def test_the_fit_on_the_page_recovers_the_truth(workplace, capsys):
 
 
 def test_the_yaml_on_the_page_trains(workplace):
-    (snippet,) = [b for b in blocks("python") if "from kww import" in b]
+    (snippet,) = [b for b in blocks("python") if "from stretched import" in b]
     simulate_only = snippet.split("fit = homodyne.fit", 1)[0]
     exec(compile(simulate_only + 'ds.to_netcdf("known.nc")', "own_model.md", "exec"), {})
     (command,) = [b for b in blocks("bash") if "--config-dir myconf" in b]
-    assert "model=kww" in command
+    assert "model=stretched" in command
     arguments = [
         "--config-dir",
         "myconf",
-        "model=kww",
+        "model=stretched",
         "dataset=netcdf",
         "dataset.path=known.nc",
         "dataset.sigma=0.003",
@@ -66,7 +66,7 @@ def test_the_yaml_on_the_page_trains(workplace):
     from homodyne.result import FitResult
 
     result = FitResult.load(workplace / "run" / "result.nc")
-    assert result.model == "kww"
+    assert result.model == "stretched"
     assert abs(result.theta["kww"] - 1.4) < 4.5 * result.stderr["kww"]
 
 
