@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -65,6 +65,10 @@ def train(cfg: DictConfig) -> float:
         require_window(settings)
         require_writable(run_dir, "hydra.run.dir")
         _configure_xla(settings)
+        if settings["mode"] == "plan":
+            tell_plan(settings)
+            outcome = Outcome.OK
+            return math.nan
         with _sigterm_is_ctrl_c():
             result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
         if result.status.value == "interrupted" and HydraConfig.get().mode is RunMode.MULTIRUN:
@@ -87,20 +91,13 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     Raises:
         InputError: a value that cannot be used; raised before data are read wherever that can be known.
     """
-    from homodyne.config.build import build_dataset, build_model, build_tracker, fit_arguments
+    from homodyne.config.build import build_tracker
     from homodyne.fitting import fit
 
     tracker = build_tracker(settings, outputs)
     if warning := tracker.prepare():
         log.warning("%s. The fit goes on; its result will stay in %s", warning, run_dir)
-    model = build_model(settings)
-    arguments = fit_arguments(settings, outputs)
-    dataset = build_dataset(settings)
-    if model.needs_gap and dataset.gap is None:
-        raise InputError(
-            "dataset.gap_angstrom", None, f"is missing and {model.name} needs it",
-            "set dataset.gap_angstrom to the rotor-stator distance in angstrom (1 mm = 1e7)",
-        )  # fmt: skip
+    model, dataset, arguments = built(settings, outputs)
     # where a folder is used again, nothing of the earlier run must pass for this one
     whole = [run_dir / name for name in ("result.nc", "config.yaml", "recorded.json")]
     for stale in (*whole, *(run_dir / "figures").glob("*.png")):
@@ -114,6 +111,33 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     if settings["plots"]:
         _draw(dataset, result, model, run_dir / "figures")
     return result, worst([_record(tracker, run_dir), Outcome.OK if result.converged else Outcome.NOT_CONVERGED])
+
+
+def built(settings: Settings, outputs: Path) -> tuple[Model, Dataset, dict[str, Any]]:
+    """Model, dataset and the other arguments of the fit; errors that need no data come before data are opened."""
+    from homodyne.config.build import build_dataset, build_model, fit_arguments
+
+    model = build_model(settings)
+    arguments = fit_arguments(settings, outputs)
+    dataset = build_dataset(settings)
+    if model.needs_gap and dataset.gap is None:
+        raise InputError(
+            "dataset.gap_angstrom", None, f"is missing and {model.name} needs it",
+            "set dataset.gap_angstrom to the rotor-stator distance in angstrom (1 mm = 1e7)",
+        )  # fmt: skip
+    return model, dataset, arguments
+
+
+def tell_plan(settings: Settings) -> None:
+    """``mode=plan``: strategy, blocks, memory and time of the fit, which is not started; nothing is recorded."""
+    from homodyne.fitting import plan
+
+    model, dataset, arguments = built(settings, Path.cwd() / "outputs")
+    _announce(settings, dataset, arguments["scaling"])
+    asked = ("scaling", "strategy", "start", "fixed", "bounds", "min_lag", "options")
+    for line in plan(dataset, model, **{name: arguments[name] for name in asked}).lines():
+        log.info("%s", line)
+    log.info("Plan only (mode=plan): nothing was fitted")
 
 
 def main() -> int:

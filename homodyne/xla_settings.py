@@ -82,7 +82,7 @@ def settings_for(mode: str, machine: Machine, processes: int = 1) -> tuple[Setti
     chosen = resolve(mode, machine, processes)
     if chosen == "gpu":
         return _gpu()
-    found = [_platform()]
+    found = [_platform(), _algebra()]
     if chosen == "hpc" or machine.shared or processes > 1:
         found += _threads(machine, processes)
     return tuple(found)
@@ -95,6 +95,13 @@ def _platform() -> Setting:
     )  # fmt: skip
 
 
+def _algebra() -> Setting:
+    return Setting(
+        "OPENBLAS_NUM_THREADS", "1", "threads of NumPy's matrix algebra",
+        "its products are small or run beside each other: a fit took 6 % less time with one thread than with two",
+    )  # fmt: skip
+
+
 def _threads(machine: Machine, processes: int) -> list[Setting]:
     each = max(1, machine.granted // processes)
     least = min(machine.limits, key=machine.limits.__getitem__, default="affinity")
@@ -102,12 +109,7 @@ def _threads(machine: Machine, processes: int) -> list[Setting]:
         least = "affinity"
     why = f"granted: {machine.granted} of {machine.logical} processors ({least})" if machine.shared else "all granted"
     why += f", shared by {processes} fits at a time" if processes > 1 else ""
-    return [
-        Setting("NPROC", str(each), "threads of JAX, and threads that sum", why),
-        Setting(
-            "OPENBLAS_NUM_THREADS", str(each), "threads of NumPy's matrix algebra", "one pool as large as the other"
-        ),
-    ]
+    return [Setting("NPROC", str(each), "threads of JAX, and threads that sum", why)]
 
 
 def _gpu() -> tuple[Setting, ...]:
@@ -144,6 +146,11 @@ def apply(mode: str, environment: MutableMapping[str, str], processes: int = 1, 
         )  # fmt: skip
     environment.update(new)
     _ours.update(new)
+    if "numpy" in sys.modules and "OPENBLAS_NUM_THREADS" in new:
+        # it has read the environment already; a window scan counts the frames of a file before its fits start
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(int(new["OPENBLAS_NUM_THREADS"]), user_api="blas")
     return Applied(resolve(mode, machine, processes), given, kept)
 
 

@@ -17,6 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from homodyne import train
+from homodyne.machine import granted_processors
 from homodyne.result import FitResult, Status
 from tests.factories import make_fit_result, make_maps
 
@@ -306,6 +307,7 @@ def test_a_sweep_in_parallel_processes(tmp_path):
         "-m",
         "hydra/launcher=joblib",
         "hydra.launcher.n_jobs=2",
+        "xla=hpc",
         *SMALL,
         "optimization.nlsq.subset_frames=16",
         "optimization.nlsq.max_passes=1,50",
@@ -320,6 +322,10 @@ def test_a_sweep_in_parallel_processes(tmp_path):
     assert len({r.data.tags["mlflow.parentRunId"] for r in jobs.values()}) == 1
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+    # the two share the processors
+    logs = [path.read_text() for path in tmp_path.glob("outputs/sweeps/*/*/*/fit.log")]
+    assert len(logs) == 2
+    assert all(f"NPROC={max(1, granted_processors() // 2)}" in log for log in logs)
 
 
 def test_the_objective_is_the_reduced_chi_squared(tmp_path, quick_fit, monkeypatch):

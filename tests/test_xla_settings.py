@@ -34,20 +34,20 @@ def on(monkeypatch):
 
 
 def test_a_computer_of_ones_own_needs_no_limit_of_threads():
-    assert values("cpu", WHOLE) == values("auto", WHOLE) == {"JAX_PLATFORMS": "cpu"}
+    assert values("cpu", WHOLE) == values("auto", WHOLE) == {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize(("machine", "threads"), [(PART, "3"), (PINNED, "2")])
 def test_part_of_a_node_gets_as_many_threads_as_were_granted(machine, threads):
-    expected = {"JAX_PLATFORMS": "cpu", "NPROC": threads, "OPENBLAS_NUM_THREADS": threads}
+    expected = {"JAX_PLATFORMS": "cpu", "NPROC": threads, "OPENBLAS_NUM_THREADS": "1"}
     assert values("hpc", machine) == values("auto", machine) == values("cpu", machine) == expected
     assert resolve("auto", machine) == "hpc"
 
 
 def test_the_limit_that_counts_is_named():
-    assert settings_for("hpc", PART)[1].because == "granted: 3 of 8 processors (SLURM_CPUS_PER_TASK)"
-    assert settings_for("hpc", PINNED)[1].because == "granted: 2 of 8 processors (affinity)"
-    assert settings_for("hpc", WHOLE)[1].because == "all granted"
+    assert settings_for("hpc", PART)[2].because == "granted: 3 of 8 processors (SLURM_CPUS_PER_TASK)"
+    assert settings_for("hpc", PINNED)[2].because == "granted: 2 of 8 processors (affinity)"
+    assert settings_for("hpc", WHOLE)[2].because == "all granted"
 
 
 @pytest.mark.parametrize(("processes", "each"), [(2, "4"), (3, "2"), (20, "1")])
@@ -73,16 +73,16 @@ def test_settings_enter_the_environment_once(on):
     second = apply("hpc", environment, processes=3, started=True)
     assert environment["NPROC"] == "1"
     assert first.sentence() == second.sentence()
-    assert first.sentence() == "XLA settings for hpc: JAX_PLATFORMS=cpu, NPROC=1, OPENBLAS_NUM_THREADS=1"
+    assert first.sentence() == "XLA settings for hpc: JAX_PLATFORMS=cpu, OPENBLAS_NUM_THREADS=1, NPROC=1"
 
 
 def test_what_the_user_has_set_stays(on):
     environment = {"NPROC": "2", "JAX_PLATFORMS": "cpu"}
     done = apply("hpc", environment, started=False)
-    assert environment == {"NPROC": "2", "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "2"}
+    assert environment == {"NPROC": "2", "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
     assert done.kept == {"NPROC": "2", "JAX_PLATFORMS": "cpu"}
     assert done.sentence().endswith(
-        "OPENBLAS_NUM_THREADS=2, JAX_PLATFORMS=cpu (set before, kept), NPROC=2 (set before, kept)"
+        "OPENBLAS_NUM_THREADS=1, JAX_PLATFORMS=cpu (set before, kept), NPROC=2 (set before, kept)"
     )
 
 

@@ -22,13 +22,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from decay import decay
 from matplotlib.figure import Figure
 
 from homodyne import Dataset, compare, fit
 from homodyne.files import write_whole
 from homodyne.fitting import fit_maps
-from homodyne.models import Model
 from homodyne.plots.canvas import DATA_COLOR, MODEL_COLOR, MUTED, new_figure, styled, write_png
 from homodyne.result import FitResult
 
@@ -36,10 +34,11 @@ Q, WINDOW, WINDOWS = 0.01, 100, 10
 #: Contrast of the rescaled data is about 1; c2 - 1 times this has that of a real measurement.
 CONTRASTS = (1.0, 0.1)
 #: Model, parameters held, and the one that is asked for.
-SERIES_FITS: dict[str, tuple[str | Model, dict[str, float], str]] = {
+STEADY = {"aging": 0.0, "Gamma_offset": 0.0}
+SERIES_FITS: dict[str, tuple[str, dict[str, float], str]] = {
     "exponential": ("static", {"alpha": 0.0, "D_offset": 0.0}, "D0"),
-    "Gaussian": (decay(), {"aging": 0.0, "exponent": 2.0}, "rate"),
-    "free exponent": (decay(), {"aging": 0.0}, "rate"),
+    "Gaussian": ("kww", {**STEADY, "kww_exponent": 2.0}, "Gamma_0"),
+    "free exponent": ("kww", STEADY, "Gamma_0"),
 }
 #: Gamma [1/frame] and exponent that the authors of the map give at these ages [frames].
 AGES = (0, 40, 80, 120, 160, 200, 240, 280)
@@ -150,8 +149,8 @@ def note(results: list[FitResult]) -> str:
         values = [float(r.diagnostics[name].values[0]) for r in results if name in r.diagnostics]
         return f"{np.median(values):.3g} ({min(values):.2g} to {max(values):.2g})" if values else "–"
 
-    exponents = [r.theta.get("exponent", 1.0) for r in results]
-    errors = [r.stderr.get("exponent", 0.0) for r in results]
+    exponents = [r.theta.get("kww_exponent", 1.0) for r in results]
+    errors = [r.stderr.get("kww_exponent", 0.0) for r in results]
     k = f"{np.mean(exponents):.2f}" + (
         f" ± {np.median(errors):.2f}, scatter {np.std(exponents, ddof=1):.2f}" if any(errors) else ""
     )
@@ -176,9 +175,10 @@ def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
     fits = {
         "static": fit(data, "static"),
         "static, D_offset = 0": fit(data, "static", fixed={"D_offset": 0.0}),
-        "decay": fit(data, decay()),
+        "kww": fit(data, "kww"),
+        "kww, Gamma_offset = 0": fit(data, "kww", fixed={"Gamma_offset": 0.0}),
     }
-    simple = fit(data, decay(), fixed={"exponent": 1.0})  # static with D_offset = 0 in other words
+    simple = fit(data, "kww", fixed={"Gamma_offset": 0.0, "kww_exponent": 1.0})  # static with D_offset = 0
     yield "| fit | status | parameter | value | honest error | iid error |"
     yield "|---|---|---|--:|--:|--:|"
     for name, r in fits.items():
@@ -194,7 +194,7 @@ def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
             yield f"| {name} | {r.status.value} | {label} | {value:.5g} | {honest:.2g} | {iid:.2g} |"
     yield ""
     yield from rates_table(fits)
-    residuals = {n: residual(data, r, decay() if n == "decay" else None) for n, r in fits.items() if n != "static"}
+    residuals = {n: residual(data, r) for n, r in fits.items() if n != "static"}
     for by in ("lag", "age"):
         yield ""
         yield from residual_table(residuals, by)
@@ -202,9 +202,12 @@ def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
         yield f"\n**{name}**\n"
         yield from (f"* {text}" for text in (*r.findings, *r.warnings))
     yield ""
-    for small, large in ((simple, fits["decay"]), (fits["static, D_offset = 0"], fits["static"])):
+    steeper = fits["kww, Gamma_offset = 0"]
+    for small, large in (
+        (simple, steeper), (steeper, fits["kww"]), (fits["static, D_offset = 0"], fits["static"])
+    ):  # fmt: skip
         yield from (f"* {text}" for text in compare([small, large]).sentences())
-    levels = fits["decay"].profile("exponent").intervals.items()
+    levels = fits["kww"].profile("kww_exponent").intervals.items()
     yield f"* profile of the exponent: {', '.join(f'{100 * p:.0f} % in {low:.2f} to {high:.2f}' for p, (low, high) in levels)}"
     write_png(aging_figure(fits, residuals), figure, dpi=90)
 
@@ -253,9 +256,9 @@ EDGES = {
 }
 
 
-def residual(data: Dataset, r: FitResult, model: Model | None) -> Residual:
+def residual(data: Dataset, r: FitResult) -> Residual:
     """Of every pair; result.diagnostics has that of a part of the frames."""
-    shown = fit_maps(data, r, model)[0]
+    shown = fit_maps(data, r)[0]
     i, j = np.triu_indices(len(shown.data), 1)
     contrast = float(r.contrast[0])
     return Residual(
@@ -276,7 +279,7 @@ def aging_figure(fits: Mapping[str, FitResult], residuals: Mapping[str, Residual
     """Decay rate against age, and the mean residual by lag, by age, and by both."""
     figure = new_figure(11.0, 7.0)
     axes = figure.subplots(2, 2)
-    colors = dict(zip(fits, (MUTED, DATA_COLOR, MODEL_COLOR), strict=True))
+    colors = dict(zip(fits, (MUTED, DATA_COLOR, MODEL_COLOR, "tab:green"), strict=True))
     for name, r in fits.items():
         t, value, error = (x[1:] for x in decay_curve(r))
         axes[0, 0].plot(t, value, color=colors[name], label=name)
@@ -293,7 +296,7 @@ def aging_figure(fits: Mapping[str, FitResult], residuals: Mapping[str, Residual
         axis.set(xlabel=f"{by} [frames]", ylabel="(data − model) / contrast [%]")
         axis.set_title(f"mean residual by {by}, all pairs", loc="left")
     axes[0, 1].set_xscale("log")
-    name, r = next(iter(residuals.items()))
+    name, r = "kww", residuals["kww"]
     count, *edges = np.histogram2d(r.age, r.lag, (EDGES["age"], EDGES["lag"]))
     total = np.histogram2d(r.age, r.lag, (EDGES["age"], EDGES["lag"]), weights=r.values)[0]
     with np.errstate(invalid="ignore"):

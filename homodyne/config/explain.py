@@ -32,9 +32,9 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> InputError:
         return InputError(
             "command line", error.override, "cannot be read", "write key=value; quote lists and spaces for the shell"
         )
-    of_resolver = [cause for cause in _causes(error) if isinstance(cause, InputError)]
-    if of_resolver:
-        return of_resolver[0]
+    of_resolver = _of_resolver(error)
+    if of_resolver is not None:
+        return of_resolver
     for cause in _causes(error):
         if isinstance(cause, OmegaConfBaseException) and (cause.full_key or cause.key):
             return _key(error, str(cause.full_key or cause.key), str(cause.msg or cause), overrides)
@@ -46,6 +46,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _of_resolver(error: BaseException | None) -> InputError | None:
+    """What a resolver of this package found; OmegaConf raises its own error in its place."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _missing_file(error: MissingConfigException) -> InputError:

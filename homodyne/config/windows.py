@@ -68,7 +68,7 @@ def swept_frames(*, _root_: DictConfig) -> str:
 def _frames_in(dataset: DictConfig) -> int:
     missing = sorted(OmegaConf.missing_keys(dataset))
     if missing:
-        key = f"dataset.{missing[0]}"
+        key = f"dataset.{missing[0].removeprefix('dataset.')}"
         raise InputError(key, None, "is missing", REMEDIES.get(key, f"set {key}=..."))
     settings = {"dataset": cast(dict[str, Any], OmegaConf.to_container(dataset, resolve=True))}
     check_targets(settings)

@@ -27,14 +27,14 @@ def test_worst(outcomes, expected):
 
 
 def test_outcomes_of_this_and_other_processes_are_collected():
-    with collected() as outcomes:
+    with collected() as jobs:
         report(Outcome.OK, Path("a"))
         code = (
             "from pathlib import Path; from homodyne.config.outcome import *; report(Outcome.NOT_CONVERGED, Path('b'))"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
-        assert not outcomes
-    assert outcomes == [Outcome.OK, Outcome.NOT_CONVERGED]
+        assert not jobs
+    assert jobs == [(Outcome.OK, Path("a")), (Outcome.NOT_CONVERGED, Path("b"))]
     assert JOBS not in os.environ
 
 

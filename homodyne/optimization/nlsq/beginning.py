@@ -14,7 +14,9 @@ from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.normal import Linearization
 from homodyne.optimization.scaling import make_scaling
 from homodyne.optimization.search import Landscape, Optimum, search
+from homodyne.optimization.search.base import UNDECIDED
 from homodyne.optimization.search.coarse import CoarseCost, small_view
+from homodyne.optimization.search.local import given_origin
 from homodyne.optimization.source import View
 from homodyne.optimization.trust_region import Info, State, Tolerances, minimize
 from homodyne.parameters import unpack
@@ -26,6 +28,8 @@ _SUBSET_POINTS = 300_000
 # Of a search: passes that tell basins apart, on the coarse frames and on the subset.
 _DESCENT, _SEARCH = Tolerances(xtol=1e-1, max_passes=40), Tolerances(xtol=1e-1, max_passes=20)
 _WARM_UP = Tolerances(xtol=1e-2, max_passes=60)
+# Distance between optima, in (iid) standard errors, below which they are one.
+_APART = 5.0
 # Constant scaling is what the warm-up found: it must not depend on the path there.
 _EXACT = Tolerances(xtol=1e-7, max_passes=100)
 
@@ -49,12 +53,18 @@ def find_beginning(request: Request, held: View) -> Beginning:
         log.info("Start %s: %s", state.best.origin, named)
     tolerances = _EXACT if request.scaling == "constant" else _WARM_UP
     infos: list[Info] = []
-    contenders = []
+    contenders: list[Contender] = []
+    warmed: list[State] = []
     for optimum in landscape.contenders(state.found):
         warm = _on_subset(request, evaluate, optimum.theta, infos.append, 1e-3, tolerances)
+        if not _still_undecided(warm, warmed):
+            continue
+        warmed.append(warm)
         if request.options.robust is not None:
             warm = _robust(request, held, warm, infos.append, tolerances)
-        contenders.append(Contender(optimum.theta, optimum.origin, warm.theta, warm.at.scaling))
+        given = landscape.given if optimum.origin == given_origin(landscape) else None
+        start = optimum.theta if given is None else given
+        contenders.append(Contender(start, optimum.origin, warm.theta, warm.at.scaling))
     return Beginning(tuple(contenders), state.found, infos[0].points, tuple(infos))
 
 
@@ -81,6 +91,16 @@ def _landscape(request: Request, held: View, evaluate: Callable[[np.ndarray], Li
         request.parameters, request.start, request.fixed, coarse, request.feasible, warm, descend, refine,
         lambda theta: evaluate(theta).cost,
     )  # fmt: skip
+
+
+def _still_undecided(state: State, others: list[State]) -> bool:
+    """Whether a converged fit of the subset is another optimum than those before it, and none of them is clearly better."""
+
+    def apart(other: State) -> float:
+        noise = (2 * other.at.cost / max(1.0, float(other.at.counts.sum()))) ** 0.5
+        return float(np.linalg.norm(other.at.jacobian @ (state.theta - other.theta)) / max(noise, 1e-300))
+
+    return all(apart(other) > _APART and state.at.cost <= other.at.cost * (1 + UNDECIDED) for other in others)
 
 
 def _on_subset(

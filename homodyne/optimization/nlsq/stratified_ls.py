@@ -26,6 +26,7 @@ _SIZES = (16, 24, 32, 48, 64, 96, 128)
 # Groups of chunks that are reduced at the same time. Their number is fixed, so that the result does not depend on that of
 # the processors.
 _PARTS = 8
+_PART_POINTS = 30_000  # fewer take less time than handing them to another thread
 
 
 def full_batch_pass(
@@ -48,8 +49,9 @@ def full_batch_pass(
     padded = int(corners.max()) + size
     c2, weights, counts = _load(view, padded, min_lag)
     held = tuple(None if a is None else jax.device_put(a, may_alias=True) for a in (c2, weights, corners))
-    edges = np.linspace(0, len(corners), min(_PARTS, len(corners)) + 1).astype(int).tolist()
-    pool = ThreadPoolExecutor(n_workers())
+    parts = min(_PARTS, len(corners), 1 + view.n_points(min_lag) // _PART_POINTS)
+    edges = np.linspace(0, len(corners), parts + 1).astype(int).tolist()
+    each = map if parts == 1 else ThreadPoolExecutor(n_workers()).map
     bounds = list(itertools.pairwise(edges))
 
     m = sum(len(channel.parameters) for channel in model.channels) + 3
@@ -66,7 +68,7 @@ def full_batch_pass(
             found = dense_gram(model, size, sides, *held, *edges, ref, min_lag, divisors, loss, sigma)
             return [np.asarray(x) for x in found if x is not None]
 
-        total, *terms = (np.sum(x, axis=0) for x in zip(*pool.map(part, bounds), strict=True))
+        total, *terms = (np.sum(x, axis=0) for x in zip(*each(part, bounds), strict=True))
         return total, terms[0] if terms else None
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:

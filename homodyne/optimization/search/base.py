@@ -18,7 +18,7 @@ log = logging.getLogger("homodyne")
 # Two optima whose costs on the subset differ by less than this, relatively, are equally good: refining stops at a tenth.
 _AS_GOOD = 1e-3
 # Costs on the subset that differ by less than this may change their order on all points.
-_UNDECIDED = 1e-2
+UNDECIDED = 1e-2
 _MAX_CONTENDERS = 3
 
 
@@ -78,7 +78,7 @@ class Landscape:
         best, *others = sorted(found, key=lambda optimum: optimum.cost)
         kept = [best]
         for optimum in others:
-            near = optimum.cost <= best.cost * (1 + _UNDECIDED)
+            near = optimum.cost <= best.cost * (1 + UNDECIDED)
             if near and len(kept) < _MAX_CONTENDERS and not any(self.same_valley(optimum, other) for other in kept):
                 kept.append(optimum)
         return kept

@@ -45,7 +45,7 @@ BAD = {
     "unknown bounds": ({"bounds": {"phi_0": (0, 1)}}, r"bounds\['phi_0'\].* did you mean 'phi0'\?"),
     "unknown scaling": ({"scaling": "per_angle"}, r"scaling='per_angle' is unknown; choose one of individual, auto"),
     "unknown strategy": ({"strategy": "fast"}, r"strategy='fast' is unknown; choose one of auto, stratified_ls"),
-    "unknown covariance": ({"covariance": "magic"}, r"covariance='magic' is unknown; choose one of speckle, jackknife, iid"),
+    "unknown covariance": ({"covariance": "magic"}, r"covariance='magic' is unknown; choose one of speckle, repetitions, jackknife, iid"),
     "unknown model": ({"model": "flow"}, r"model='flow' is unknown; choose one of static, laminar_flow"),
     "unknown convention": ({"convention": "old"}, r"model\.convention='old' is unknown"),
     "diagonal wanted": ({"min_lag": 0}, r"min_lag=0 must be at least 1: the diagonal is never fitted; set it to 1"),
