@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from homodyne import train
 from homodyne.machine import granted_processors
 from homodyne.result import FitResult, Status
+from homodyne.tracking import MlflowTracker, Unrecorded
 from tests.factories import make_fit_result, make_maps
 
 SMALL = [
@@ -207,8 +208,15 @@ def test_a_sweep_records_each_job_under_one_parent(command, quick_fit, tmp_path)
     ]
     jobs = [r for r in recorded_runs(tmp_path) if "mlflow.parentRunId" in r.data.tags]
     assert {r.data.tags["scaling"] for r in jobs} == {"individual", "auto", "constant"}
-    assert len({r.data.tags["mlflow.parentRunId"] for r in jobs}) == 1
+    (parent,) = {r.data.tags["mlflow.parentRunId"] for r in jobs}
     assert len(recorded_runs(tmp_path)) == 4
+    # what belongs to the whole sweep is kept with the parent
+    (sweep,) = tmp_path.glob("outputs/sweeps/*/*")
+    tracker = MlflowTracker(tmp_path / "outputs")
+    tracker.attach(sweep, [sweep / "multirun.yaml"])
+    assert [file.path for file in tracker.store.client().list_artifacts(parent)] == ["multirun.yaml"]
+    with pytest.raises(Unrecorded, match="holds no record of"):
+        tracker.attach(tmp_path, [])
 
 
 def test_an_interrupted_job_ends_its_sweep(command, quick_fit, tmp_path):

@@ -159,7 +159,7 @@ class _OneAngle:
         return None
 
 
-def prepare(n_phi: int = ANGLES, n_t: int = FRAMES) -> Callable[[], Any]:
+def prepare(n_phi: int = ANGLES, n_t: int = FRAMES, model_name: str = "laminar_flow") -> Callable[[], Any]:
     """A function that takes one pass at the true parameters."""
     from homodyne.models import get_model
     from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
@@ -167,7 +167,7 @@ def prepare(n_phi: int = ANGLES, n_t: int = FRAMES) -> Callable[[], Any]:
     from homodyne.optimization.source import all_frames
     from homodyne.simulate.synthetic import THETA
 
-    source, model = _OneAngle(n_phi, n_t), get_model("laminar_flow")
+    source, model = _OneAngle(n_phi, n_t), get_model(model_name)
     view = all_frames(source)
     theta = np.array([THETA[p.name] for p in model.parameters])
     decision = select_nlsq_strategy(view.n_points(1), len(theta) + 2, strategy="hybrid_streaming")
@@ -195,5 +195,5 @@ def say(what: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    size = [int(n) for n in sys.argv[1:]] or [ANGLES, FRAMES]
-    serve(lambda: prepare(*size), sys.stdin, say)
+    n_phi, n_t, name = sys.argv[1:] or (ANGLES, FRAMES, "laminar_flow")
+    serve(lambda: prepare(int(n_phi), int(n_t), str(name)), sys.stdin, say)

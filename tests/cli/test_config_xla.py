@@ -117,9 +117,9 @@ def test_a_process_that_does_not_start_is_told(command):
 
 
 def test_a_pass_counts_every_pair_and_processes_take_turns():
-    assert prepare(n_phi=2, n_t=64)().counts.sum() == 2 * 64 * 63 / 2
-    small = (*COMMAND, "2", "64")
+    assert prepare(2, 64, "static")().counts.sum() == 2 * 64 * 63 / 2
+    small = (*COMMAND, "2", "64", "static")
     first, second = alternate(dict(os.environ), {**os.environ, "NPROC": "1"}, 5, (small, small))
     assert first.seconds.shape == second.processor_seconds.shape == (5,)
     assert min(first.seconds.min(), second.seconds.min()) > 0
-    assert second.threads < first.threads or len(os.sched_getaffinity(0)) == 1
+    assert min(first.threads, second.threads) >= 1
