@@ -86,6 +86,7 @@ def truths(n: int) -> list[dict]:
         row = {"truth": theta, "from_truth": best, "default": timed(dataset)}
         rows.append(row)
         ratio = row["default"]["chi2"] / best["chi2"]
+        (HERE / "truths.json").write_text(json.dumps(rows, indent=1))
         print(f"{seed:3d} {ratio - 1:+.1e} {row['default']['seconds']:.1f} s {row['default']['decision']}", flush=True)
     return rows
 
@@ -106,6 +107,7 @@ def starts(n: int) -> dict[str, list[dict]]:
     rows: dict[str, list[dict]] = {"from_truth": [best]}
     for name, chosen in settings.items():
         rows[name] = [{**timed(dataset, start=start, **chosen), "start": start} for start in given]
+        (HERE / "starts.json").write_text(json.dumps(rows, indent=1))
         found = [row["chi2"] <= best["chi2"] * (1 + SAME) for row in rows[name]]
         seconds = np.median([row["seconds"] for row in rows[name]])
         print(f"{name}: {100 * np.mean(found):.0f} %, {seconds:.1f} s", flush=True)

@@ -22,6 +22,8 @@ class Problem:
             point, also (theta, contrast and offset (n_phi, 2)) -> Linearization.
         feasible: theta -> bool; costs no pass.
         lower, upper: bounds (p,); free: which parameters move (p,) bool.
+        bend: (theta, straight step, contrast and offset) -> the problem whose solution a is the step's second order,
+            step = v + a / 2, or None where there is none; costs no pass. Used once straight steps have failed.
     """
 
     evaluate: Callable[..., Linearization]
@@ -29,6 +31,7 @@ class Problem:
     lower: np.ndarray
     upper: np.ndarray
     free: np.ndarray
+    bend: Callable[[np.ndarray, np.ndarray, np.ndarray], Linearization | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,10 @@ class Info:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where the loop stands: the best point so far, its linearization, the damping and the parameters' scales (p,)."""
+    """Where the loop stands: the best point so far, its linearization, the damping and the parameters' scales (p,).
+
+    ``bent``: a straight step has failed; steps are of second order from now on.
+    """
 
     theta: np.ndarray
     at: Linearization
@@ -67,9 +73,15 @@ class State:
     scale: np.ndarray
     status: Status | None = None
     border: bool = False
+    bent: bool = False
 
 
 _MAX_DAMPING = 1e12
+# Passes of second order, and the decrease of chi2 over them (1 is a change by one iid standard error), that show a valley
+# without an end; where it has one, second order takes about ten.
+_PATIENCE, _NOTHING = 30, 0.25
+_STRAIGHT = 0.25  # ratio of actual to predicted decrease below which straight steps are given up
+_LONG = 0.75  # length of the second order against the first, beyond which neither is to be trusted
 # Damping of "undamped" steps. It keeps them out of directions the data leave open, whose relative singular value is
 # rounding (1e-15 by QR, 1e-8 by moments): the residual's share in such a direction is arbitrary, up to all of it, and the
 # step along it as long as the bounds allow. Directions with an error 1e4 times that of the best one lose 1 %.
@@ -101,6 +113,7 @@ def minimize(
         state, gradient = _check(problem, state, tolerances)
         report(Info(at.cost, *gradient, damping, True, int(at.counts.sum()), time.perf_counter() - start))
         passes = 1
+        creeping: list[float] = []
         while state.status is None:
             if passes >= tolerances.max_passes:
                 return dataclasses.replace(state, status=Status.MAX_PASSES)
@@ -109,22 +122,32 @@ def minimize(
             if info is not None:
                 passes += 1
                 report(dataclasses.replace(info, seconds=time.perf_counter() - start))
+            if state.bent and state.status is None:
+                creeping.append(state.at.cost)
+                if _leads_nowhere(creeping, state.at.variance):
+                    return dataclasses.replace(state, status=Status.FLAT)
     except KeyboardInterrupt:
         return dataclasses.replace(state, status=Status.INTERRUPTED)
     return state
 
 
+def _leads_nowhere(costs: list[float], variance: float) -> bool:
+    """Whether many passes of second order have lowered the cost by less than a fraction of what noise does to it."""
+    return len(costs) > _PATIENCE and costs[-1 - _PATIENCE] - costs[-1] < _NOTHING * variance
+
+
 def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[State, Info | None]:
     """One damped step: find a feasible trial point (no pass), evaluate it (one pass), accept or damp."""
     damping, border = state.damping, False
-    step = bounded_step(problem, state.theta, state.at, state.scale, damping)
-    while not problem.feasible(state.theta + step):
-        border = True
-        damping = max(4 * damping, 1e-4)
+    step = _second_order(problem, state, damping)
+    while step is None or not problem.feasible(state.theta + step):
+        border = border or step is not None
+        damping = max(4 * damping, 1e-4 if border else 1e-8)
         if damping > _MAX_DAMPING:
             return dataclasses.replace(state, status=Status.BORDER), None
-        step = bounded_step(problem, state.theta, state.at, state.scale, damping)
-    predicted = _decrease(state.at, step, damping)
+        step = _second_order(problem, state, damping)
+    straight = bounded_step(problem, state.theta, state.at, state.scale, damping)
+    predicted = _decrease(state.at, straight, damping)
     trial = _evaluate(problem, state, step, damping)
     points = int(trial.counts.sum())
     promised = _decrease(state.at, bounded_step(problem, state.theta, state.at, state.scale, 0.0), 0.0)
@@ -132,7 +155,8 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
     if accepted:
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
         scale = np.maximum(state.scale, scales(problem, trial))
-        state = State(state.theta + step, trial, damping if damping > 1e-12 else 0.0, scale, border=border)
+        damping = damping if damping > 1e-12 else 0.0
+        state = State(state.theta + step, trial, damping, scale, border=border, bent=state.bent)
         state, norms = _check(problem, state, tolerances)
     else:
         damping = max(8 * damping, 1e-3)
@@ -140,7 +164,25 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         status = (Status.BORDER if border else Status.STALLED) if stalled else None
         state = dataclasses.replace(state, damping=damping, status=status, border=border)
         norms = _norms(problem, state)
+    if problem.bend is not None and gain < _STRAIGHT:
+        state = dataclasses.replace(state, bent=True)
     return state, Info(trial.cost, norms[0], norms[1], damping, accepted, points, 0.0)
+
+
+def _second_order(problem: Problem, state: State, damping: float) -> np.ndarray | None:
+    """The damped step, bent once straight ones have failed; None where it is too long for second order."""
+    step = bounded_step(problem, state.theta, state.at, state.scale, damping)
+    if not state.bent or problem.bend is None:
+        return step
+    bend = problem.bend(state.theta, step, state.at.scaling)
+    if bend is None:
+        return step
+    shift = bounded_step(problem, state.theta + step, bend, scales(problem, bend), max(damping, 1e-9))
+    length = np.linalg.norm(state.scale * step)
+    if np.linalg.norm(state.scale * shift) > _LONG * length and damping < 1.0:
+        return None
+    bent = step + 0.5 * shift
+    return np.clip(state.theta + bent, problem.lower, problem.upper) - state.theta
 
 
 def _evaluate(problem: Problem, state: State, step: np.ndarray, damping: float) -> Linearization:

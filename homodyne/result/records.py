@@ -15,6 +15,7 @@ class Status(enum.StrEnum):
     CONVERGED = "converged"
     MAX_PASSES = "max_passes"
     STALLED = "stalled"
+    FLAT = "flat_valley"
     BORDER = "infeasible_border"
     NOT_IDENTIFIABLE = "not_identifiable"
     INTERRUPTED = "interrupted"
@@ -28,6 +29,8 @@ _ADVICE = {
     Status.CONVERGED: "The next step would be negligible against the standard errors.",
     Status.MAX_PASSES: "The pass limit was reached first: raise optimization.nlsq.max_passes or give a closer start.",
     Status.STALLED: "No trial step lowers the cost although the gradient is not small: try another start, or check the data.",
+    Status.FLAT: "The cost hardly falls any more along a valley without an end: parameters are determined only in combination. "
+    "Fix one of those with the largest errors, or add angles, q values or frames.",
     Status.BORDER: "The best point lies where a rate J(t) or gamma_dot(t) changes its sign: fix or bound the offset parameters.",
     Status.NOT_IDENTIFIABLE: "The data do not determine all parameters: fix one of those listed, or add angles, q values or frames.",
     Status.INTERRUPTED: "Stopped by Ctrl-C or SIGTERM: the values are the best found so far.",

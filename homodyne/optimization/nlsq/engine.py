@@ -14,6 +14,7 @@ import numpy as np
 
 from homodyne.files import require_writable
 from homodyne.optimization.nlsq.beginning import find_beginning, subset_size
+from homodyne.optimization.nlsq.bend import Frames
 from homodyne.optimization.nlsq.checkpoint import Contender, Journal, PassFunction, open_journal
 from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
 from homodyne.optimization.nlsq.identity import identity
@@ -54,7 +55,7 @@ def solve(request: Request, checkpoint: str | os.PathLike[str] | None) -> FitRes
         beginning = journal.begin(lambda: find_beginning(request, held))
         for info in beginning.passes:
             history.add("subset", info)
-        n, mapping, state = compete(request, beginning.contenders, journal, history, whole)
+        n, mapping, state = compete(request, held, beginning.contenders, journal, history, whole)
         result = assessed(Outcome(request, state, mapping, beginning, n, held, history, monitor))
     if state.status is not Status.INTERRUPTED:
         journal.remove()
@@ -106,7 +107,7 @@ class Whole:
 
 
 def compete(
-    request: Request, contenders: Sequence[Contender], journal: Journal, history: History, whole: Whole
+    request: Request, held: View, contenders: Sequence[Contender], journal: Journal, history: History, whole: Whole
 ) -> tuple[int, Scaling, State]:
     """Minimize over all points from every contender; the number, scaling and state of the one that ends lowest."""
     ended: list[tuple[int, Scaling, State]] = []
@@ -116,9 +117,11 @@ def compete(
                 "Optimum %d of %d, which was nearly as good on the subset: %s", n + 1, len(contenders), contender.origin
             )
         mapping = final_scaling(request, contender.scaling)
+        robust = request.options.robust is not None  # whose steps move contrast and offset as well
+        frames = None if robust else Frames(request.model, held, mapping, request.is_feasible, request.min_lag)
         stage = "full" if n == 0 else f"full_{n + 1}"
         try:
-            state = minimize_all(request, contender, mapping, journal, history, whole, stage)
+            state = minimize_all(request, frames, contender, mapping, journal, history, whole, stage)
         except KeyboardInterrupt:
             if not ended:  # there is no result before the first pass is finished
                 raise
@@ -131,6 +134,7 @@ def compete(
 
 def minimize_all(
     request: Request,
+    frames: Frames | None,
     contender: Contender,
     mapping: Scaling,
     journal: Journal,
@@ -154,7 +158,7 @@ def minimize_all(
             progress.end(info, stored is not None)
 
         try:
-            state = minimize(problem(request, evaluate), theta, tolerances, report, damping=0.0)
+            state = minimize(problem(request, evaluate, frames), theta, tolerances, report, damping=0.0)
         except KeyboardInterrupt:
             if state is None:  # there is no result before the first pass is finished
                 raise

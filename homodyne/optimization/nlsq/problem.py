@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from homodyne.optimization.nlsq.bend import Frames
 from homodyne.optimization.nlsq.checkpoint import PassFunction
 from homodyne.optimization.nlsq.request import Request, check_counts
 from homodyne.optimization.normal import Linearization, linearize, linearize_robust, nearest_pairs
@@ -49,8 +50,8 @@ def checked(
     return evaluate_checked
 
 
-def problem(request: Request, evaluate: Callable[..., Linearization]) -> Problem:
-    """The bounded minimization of the request with a given evaluation."""
+def problem(request: Request, evaluate: Callable[..., Linearization], frames: Frames | None = None) -> Problem:
+    """The bounded minimization of the request with a given evaluation; steps bend as ``frames`` tell."""
     parameters = request.parameters
     return Problem(
         evaluate=evaluate,
@@ -58,4 +59,5 @@ def problem(request: Request, evaluate: Callable[..., Linearization]) -> Problem
         lower=np.array([p.lower for p in parameters]),
         upper=np.array([p.upper for p in parameters]),
         free=request.free,
+        bend=None if frames is None else frames.bend,
     )

@@ -185,7 +185,7 @@ def optima(request: Request, beginning: Beginning) -> xr.Dataset:
 
 def _status(state: State, found: Assessment) -> Status:
     # a loop that wanders along an open direction may find no way down any more, or no end
-    wandering = (Status.CONVERGED, Status.STALLED, Status.MAX_PASSES)
+    wandering = (Status.CONVERGED, Status.STALLED, Status.MAX_PASSES, Status.FLAT)
     if state.status in wandering and found.undetermined:
         return Status.NOT_IDENTIFIABLE
     assert state.status is not None

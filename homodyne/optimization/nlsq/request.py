@@ -13,7 +13,7 @@ from homodyne.models import Model
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.scaling import MODES, make_scaling
-from homodyne.optimization.search import Auto, Strategy, WarmUp, scale_ratio
+from homodyne.optimization.search import STRATEGIES, Auto, Strategy, WarmUp, scale_ratio
 from homodyne.optimization.source import BlockSource, all_frames, sector_geometry
 from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES
 from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
@@ -149,16 +149,21 @@ def decide(
 ) -> Decision:
     """Which strategy runs and how its passes are summed, as ``select_nlsq_strategy`` says."""
     forced = isinstance(strategy, Auto) and strategy.force
-    ratio = scale_ratio([p for p in parameters if p.name not in fixed]) if forced else None
+    own = strategy.name not in STRATEGIES
+    name = "auto" if own else strategy.name
     decision = select_nlsq_strategy(
         n_points,
         len(parameters) + 2,
+        scale_ratio=scale_ratio([p for p in parameters if p.name not in fixed]) if forced else None,
         memory_fraction=options.memory_fraction,
         memory_threshold_gb=options.memory_threshold_gb,
-        strategy=strategy.name if strategy.passes == "auto" else strategy.passes,
-        scale_ratio=ratio,
+        strategy=name if strategy.passes == "auto" else strategy.passes,
     )
-    return decision
+    if not own:
+        return decision
+    reason = f"{decision.reason}, passes by {decision.passes}"
+    lines = (f"Strategy: {strategy.name} ({reason})", *decision.log_lines[1:])
+    return dataclasses.replace(decision, strategy=strategy.name, reason=reason, log_lines=lines)
 
 
 def check_counts(request: Request, n_free_scaling: int, counts: np.ndarray) -> None:

@@ -74,8 +74,14 @@ class Landscape:
         return pack({p.name: known.get(p.name, p.start) for p in self.parameters}, self.parameters)
 
     def contenders(self, found: Sequence[Optimum]) -> list[Optimum]:
-        """The best optimum, and others that all points may prefer: nearly its cost, and a rise of it in between."""
-        best, *others = sorted(found, key=lambda optimum: optimum.cost)
+        """The best optimum, and others that all points may prefer: nearly its cost, and a rise of it in between.
+
+        Of those that are one and the same, the one that was found first, the user's own, is the best.
+        """
+        ranked = sorted(found, key=lambda optimum: optimum.cost)
+        good = (o for o in found if o.as_good_as(ranked[0]))
+        best = next(o for o in good if o is ranked[0] or self.same_valley(o, ranked[0]))
+        others = [o for o in ranked if o is not best]
         kept = [best]
         for optimum in others:
             near = optimum.cost <= best.cost * (1 + UNDECIDED)
