@@ -108,9 +108,10 @@ def close(fit, theta, pairs, limit):
     np.testing.assert_allclose(np.stack([fit.contrast, fit.offset], axis=1), pairs, atol=1e-7)
 
 
+# few of them: every loss, kind of weights and way to sum is compiled for itself
 CASES = [
-    ("individual", "huber", False), ("auto", "soft_l1", False), ("constant", "huber", False),
-    ("fourier", "cauchy", False), ("individual", "soft_l1", True),
+    ("individual", "cauchy", False), ("auto", "soft_l1", False), ("constant", "soft_l1", False),
+    ("fourier", "soft_l1", False), ("individual", "soft_l1", True),
 ]  # fmt: skip
 
 
@@ -134,12 +135,9 @@ def test_streamed_is_full_batch(mode, loss, weighted):
 
 def test_sums_of_any_blocks_are_those_of_the_dense_rows():
     source, theta = spoiled(True), np.array(list(FLOW.values())) * 1.05
-    reference, robust = np.tile([0.28, 1.06], (5, 1)), Loss("cauchy", 2.0)
+    reference, robust = np.tile([0.28, 1.06], (5, 1)), Loss("soft_l1", 2.0)
     model, view = get_model("laminar_flow"), all_frames(source)
-    runs = [
-        full_batch_pass(model, view, 1, loss=robust),
-        *(streamed_pass(model, view, 1, n, loss=robust) for n in (1000, 400)),
-    ]
+    runs = [full_batch_pass(model, view, 1, loss=robust), streamed_pass(model, view, 1, 400, loss=robust)]
     for sums in (run(theta, reference) for run in runs):
         for k, phi in enumerate(source.phi):
             s, ds = jacobian(theta, source.t, phi)
@@ -193,20 +191,20 @@ def test_spoiled_pairs_lose_their_influence():
     """What outliers do to least squares, and not to the others; independent noise, so errors of iid are right."""
     truth = np.array(list(FLOW.values()))[FREE]
     away = {}
-    for loss in ("linear", "soft_l1", "huber"):
+    for loss in ("linear", "soft_l1", "cauchy"):
         fit = fitted("individual", loss)
         values, stderr = (np.array([x[n] for n in FLOW])[FREE] for x in (fit.theta, fit.stderr))
         away[loss] = np.abs(values - truth), stderr
-    for loss in ("soft_l1", "huber"):
+    for loss in ("soft_l1", "cauchy"):
         assert np.all(away[loss][0] < 3.5 * away[loss][1])
         assert np.all(away[loss][1] < 0.5 * away["linear"][1])
 
 
 def test_the_record_names_the_loss_and_the_pairs_set_aside():
-    fit = fitted("individual", "huber")
-    assert fit.provenance["options"]["loss"] == "huber"
-    assert fit.provenance["loss"] == {"name": "huber", "scale": 2.0, "unit": pytest.approx(1.1, abs=0.3)}
-    (sentence,) = [text for text in fit.findings if text.startswith("Loss huber, 2 sigma")]
+    fit = fitted("individual", "soft_l1")
+    assert fit.provenance["options"]["loss"] == "soft_l1"
+    assert fit.provenance["loss"] == {"name": "soft_l1", "scale": 2.0, "unit": pytest.approx(1.1, abs=0.3)}
+    (sentence,) = [text for text in fit.findings if text.startswith("Loss soft_l1, 2 sigma")]
     share = float(sentence.split(":")[1].split("%")[0])
     assert 2.0 < share < 3.5
     linear = fitted("individual", "linear")
@@ -259,17 +257,17 @@ def watched(at=10**9):
 
 
 def test_a_killed_robust_fit_goes_on_and_one_of_another_loss_begins_anew(tmp_path):
-    def fit(source, scale=2.0):
+    def fit(source, loss="cauchy"):
         return homodyne.fit(
             source, strategy="hybrid_streaming", start=FLOW, fixed=FIXED, covariance="iid", checkpoint=tmp_path,
-            options=options("huber", scale),
+            options=options(loss),
         )  # fmt: skip
 
     counting = watched()
     whole = fit(counting)
     with pytest.raises(Killed):
         fit(watched(at=len(counting.reads) - 7))
-    assert fit(spoiled(), scale=2.5).history["from_checkpoint"].values.sum() == 0
+    assert fit(spoiled(), "soft_l1").history["from_checkpoint"].values.sum() == 0
     resumed = fit(spoiled())
     assert resumed.history["from_checkpoint"].values.sum() >= 2
     assert resumed.theta == whole.theta
@@ -285,6 +283,6 @@ def test_refused_settings(field, value):
 
 
 def test_fits_of_different_losses_are_not_compared():
-    fits = [fitted("individual", loss) for loss in ("soft_l1", "huber")]
+    fits = [fitted("individual", loss) for loss in ("soft_l1", "cauchy")]
     with pytest.raises(InputError, match="another loss"):
         homodyne.compare([dataclasses.replace(fit) for fit in fits])
