@@ -172,12 +172,14 @@ def drift(results: list[FitResult], name: str) -> str:
 def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
     """The map that ages, by power laws of the rate and by decays with an exponent."""
     data = dataset(c2)
+    power = fit(data, "kww", fixed={"Gamma_offset": 0.0})
     fits = {
         "static": fit(data, "static"),
         "static, D_offset = 0": fit(data, "static", fixed={"D_offset": 0.0}),
-        "kww": fit(data, "kww"),
-        "kww, Gamma_offset = 0": fit(data, "kww", fixed={"Gamma_offset": 0.0}),
+        "kww": fit(data, "kww", start=power.theta),  # from the power law: see the line on the search below
+        "kww, Gamma_offset = 0": power,
     }
+    searched = {s: fit(data, "kww", strategy=s, covariance="iid") for s in ("auto", "multistart", "cmaes_nlsq")}
     simple = fit(data, "kww", fixed={"Gamma_offset": 0.0, "kww_exponent": 1.0})  # static with D_offset = 0
     yield "| fit | status | parameter | value | honest error | iid error |"
     yield "|---|---|---|--:|--:|--:|"
@@ -202,7 +204,10 @@ def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
         yield f"\n**{name}**\n"
         yield from (f"* {text}" for text in (*r.findings, *r.warnings))
     yield ""
-    steeper = fits["kww, Gamma_offset = 0"]
+    ends = {"from the power law": fits["kww"], **searched}
+    words = ", ".join(f"{n}: χ²/N {r.chi2_reduced:.5f}, Gamma_0 {r.theta['Gamma_0']:.3g}" for n, r in ends.items())
+    yield f"* kww with all free, where the search ends (power law alone: χ²/N {power.chi2_reduced:.5f}): {words}"
+    steeper = power
     for small, large in (
         (simple, steeper), (steeper, fits["kww"]), (fits["static, D_offset = 0"], fits["static"])
     ):  # fmt: skip
