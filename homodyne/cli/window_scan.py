@@ -126,26 +126,37 @@ def as_csv(windows: Sequence[Window]) -> str:
             "center_s",
             "status",
             "chi2_reduced",
+            "chi2_expected",
             *(c for n in names for c in (n, f"{n}_stderr")),
         ]
     )
     for w in windows:
         values = [c for n in names for c in (w.result.theta[n], w.result.stderr[n])]
         numbers = [f"{x:.9g}" for x in (w.start_s, w.center_s)]
-        fit = [f"{x:.9g}" for x in (w.result.chi2_reduced, *values)]
+        fit = [f"{x:.9g}" for x in (w.result.chi2_reduced, _expected(w), *values)]
         writer.writerow([w.first, w.last, *numbers, w.result.status.value, *fit])
     return stream.getvalue()
 
 
 def as_text(windows: Sequence[Window]) -> list[str]:
-    """The same for a terminal."""
+    """The same for a terminal; ``expected`` is the chi2/N that the noise of speckle makes by itself."""
     names = free_parameters(windows)
-    lines = [f"{'frames':>13} {'center [s]':>11} {'chi2/N':>7}" + "".join(f" {name:>26}" for name in names)]
+    lines = [
+        f"{'frames':>13} {'center [s]':>11} {'chi2/N':>7} {'expected':>8}" + "".join(f" {name:>26}" for name in names)
+    ]
     for w in windows:
         cells = "".join(f" {_with_error(w, name):>26}" for name in names)
         state = "" if w.result.converged else f"  {w.result.status.value}"
-        lines.append(f"{f'{w.first}-{w.last}':>13} {w.center_s:>11.5g} {w.result.chi2_reduced:>7.3f}{cells}{state}")
+        lines.append(
+            f"{f'{w.first}-{w.last}':>13} {w.center_s:>11.5g} {w.result.chi2_reduced:>7.3f} {_expected(w):>8.3f}{cells}{state}"
+        )
     return lines
+
+
+def _expected(window: Window) -> float:
+    """NaN where the errors of the fit are not those of speckle."""
+    diagnostics = window.result.diagnostics
+    return float(diagnostics["chi2_expected"].mean()) if "chi2_expected" in diagnostics else float("nan")
 
 
 def _with_error(window: Window, name: str) -> str:

@@ -108,7 +108,7 @@ def test_scatter_is_held_against_the_errors():
 def test_tables_name_what_has_no_error():
     windows = windows_of((90.0, 100.0, 110.0), 1.0)
     windows[1] = dataclasses.replace(windows[1], result=dataclasses.replace(windows[1].result, undetermined=("D0",)))
-    assert [line.split()[3:6] for line in as_text(windows)[1:]] == [
+    assert [line.split()[4:7] for line in as_text(windows)[1:]] == [
         ["90", "±", "1"],
         ["100", "undetermined"],
         ["110", "±", "1"],
