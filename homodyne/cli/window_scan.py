@@ -185,7 +185,7 @@ def changes(windows: Sequence[Window]) -> list[str]:
         value, weight = known[:, 0], known[:, 1] ** -2.0
         chi2 = float(np.sum(weight * (value - np.average(value, weights=weight)) ** 2))
         p = float(distribution.sf(chi2, len(value) - 1))
-        said = "changes between windows" if p < SIGNIFICANCE else "the same in all windows within its errors"
+        said = "changes between windows" if p < SIGNIFICANCE else "no change between windows beyond its errors"
         lines.append(f"{name}: {said} (chi2 {chi2:.3g} for {len(value) - 1} degrees of freedom, p = {p:.2g})")
     return lines
 

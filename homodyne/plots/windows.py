@@ -131,7 +131,7 @@ def _time(axis: Axes, windows: Sequence[Window]) -> None:
     begin, end = windows[0].start_s, max((w.last - 1) * w.dt for w in windows)
     margin = 0.03 * (end - begin)
     axis.set_xlim(begin - margin, end + margin)
-    axis.set_xlabel("time since the first frame of the measurement [s]")
+    axis.set_xlabel("time of the measurement [s]")
 
 
 def _legend(windows: Sequence[Window]) -> list[Line2D]:

@@ -99,7 +99,7 @@ def windows_of(values, stderr, last=(100, 200, 300)):
 def test_scatter_is_held_against_the_errors():
     # chi2 = (1.5**2 + 0 + 1.5**2) / 1 = 4.5, p = exp(-4.5 / 2) for two degrees of freedom
     (same,) = changes(windows_of((98.5, 100.0, 101.5), 1.0))
-    assert same == "D0: the same in all windows within its errors (chi2 4.5 for 2 degrees of freedom, p = 0.11)"
+    assert same == "D0: no change between windows beyond its errors (chi2 4.5 for 2 degrees of freedom, p = 0.11)"
     (changed,) = changes(windows_of((90.0, 100.0, 110.0), 1.0))
     assert changed.startswith("D0: changes between windows (chi2 200 for 2 degrees of freedom, p = 3.7e-44)")
     assert changes(windows_of((90.0, 100.0, 110.0), 1.0, last=(150, 250, 350)))[0].startswith("Windows overlap")
