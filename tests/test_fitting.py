@@ -463,7 +463,7 @@ def test_an_interruption_between_the_precisions_keeps_what_single_precision_foun
         def interrupted(theta, reference):
             raise KeyboardInterrupt
 
-        return real(*given) if given[-1] == "float32" else interrupted
+        return real(*given) if "float32" in given[4:] else interrupted
 
     monkeypatch.setattr(engine, "streamed_pass", streamed_pass)
     found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE)

@@ -230,6 +230,55 @@ def test_an_interrupted_job_ends_its_sweep(command, quick_fit, tmp_path):
     assert ended.err == "[WARNING] The sweep ends here; its remaining jobs were not started\n"
 
 
+@pytest.mark.parametrize("strategy", ["auto", "cmaes_nlsq"])
+def test_a_plan_is_told_and_nothing_is_fitted_or_recorded(command, tmp_path, monkeypatch, strategy):
+    monkeypatch.setattr("homodyne.fitting.fit", lambda *given, **settings: pytest.fail("a fit was started"))
+    ended = command(*SMALL, "mode=plan", f"strategy={strategy}", "model.scaling=auto")
+    assert ended.code == 0, ended.err
+    assert ended.err == ""
+    told = [line.partition("[INFO] ")[2] for line in ended.out.splitlines()]
+    name = "stratified_ls" if strategy == "auto" else strategy
+    for n, begins in enumerate(
+        (f"Strategy: {name} (n=1.56K pts, est. peak=", "Memory: about 0.", "Blocks: 1 a pass; ", "Time: about ")
+    ):
+        assert told[n - 5].startswith(begins)
+    assert told[-1] == "Plan only (mode=plan): nothing was fitted"
+    assert any(line.startswith("Model: static, physical convention, scaling auto") for line in told)
+    assert {p.name for p in tmp_path.glob("outputs/runs/*/*/*")} <= {"fit.log", ".hydra"}
+    assert not list(tmp_path.glob("outputs/**/result.nc"))
+    assert not (tmp_path / "outputs" / "mlflow.db").exists()
+
+
+def test_a_plan_of_what_cannot_be_fitted_is_an_error(command):
+    ended = command(*SMALL, "mode=plan", "optimization.nlsq.memory_threshold_gb=0.1")
+    assert ended.code == 1
+    assert "[ERROR] memory_threshold_gb=0.1 is less than one streamed block needs" in ended.err
+
+
+def test_a_fit_from_settings_with_a_global_search_and_steps_of_optax(command, tmp_path):
+    """Every line of the search is in the log, every optimum in the result."""
+    ended = command(
+        *SMALL, "strategy=cmaes_nlsq", "strategy.restarts=1", "optimization.optimizer=optax", "optimization.optax.steps=3",
+        "optimization.covariance=iid", "tracking=none",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "[INFO] Strategy: cmaes_nlsq (n=1.56K pts" in ended.out
+    assert "passes by stratified_ls, chosen by the user)" in ended.out
+    folder = only_run(tmp_path)
+    log = (folder / "fit.log").read_text()
+    assert "of 16 descents from different points end in the best optimum (1024 points compared" in log
+    assert "Search: CMA-ES run 1, " in log
+    result = FitResult.load(folder / "result.nc")
+    assert result.strategy == "cmaes_nlsq"
+    assert (
+        {"found from the data", "CMA-ES, run 1", "CMA-ES, run 2"}
+        >= set(result.optima["origin"].values.tolist())
+        >= {"CMA-ES, run 1"}
+    )
+    settings = OmegaConf.load(folder / "config.yaml")
+    assert (settings.strategy.restarts, settings.optimization.optax.steps) == (1, 3)
+
+
 STREAMED = [*SMALL, "strategy=hybrid_streaming", "optimization.nlsq.subset_frames=16", "optimization.nlsq.xtol=1e-9"]
 
 
@@ -368,5 +417,5 @@ def test_help_is_light(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "python -m homodyne.train +experiment=laminar_flow dataset=apsu" in ended.stdout
-    assert "strategy: auto, hybrid_streaming, stratified_ls" in ended.stdout
+    assert "strategy: auto, cmaes_nlsq, hybrid_streaming, multistart, stratified_ls" in ended.stdout
     assert not list(tmp_path.iterdir())

@@ -9,12 +9,16 @@ from collections.abc import Iterable
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most similar to ``name``; None when nothing is similar.
 
-    A name that begins one of the known ones counts as most similar: ``gap`` is ``gap_angstrom``.
+    A name that begins one of the known ones counts as most similar, ``gap`` is ``gap_angstrom``; then the same letters in another
+    order, ``modle`` is ``model`` rather than ``mode``.
     """
     names, wanted = list(known), name.lower()
     begun = [n for n in names if wanted and n.lower().startswith(wanted)]
     if begun:
         return min(begun, key=len)
+    for n in names:
+        if sorted(n.lower()) == sorted(wanted):
+            return n
     by_lower = {n.lower(): n for n in names}
     close = difflib.get_close_matches(wanted, list(by_lower), n=1, cutoff=0.5)
     return by_lower[close[0]] if close else None

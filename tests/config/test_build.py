@@ -11,6 +11,7 @@ from homodyne.config.build import build_dataset, build_model, build_tracker, fit
 from homodyne.config.validate import validate
 from homodyne.data import Dataset
 from homodyne.errors import InputError
+from homodyne.optimization.search import Auto, CmaesNlsq, HybridStreaming, Multistart, StratifiedLS, WarmUp
 from homodyne.tracking import MlflowTracker, NullTracker
 
 PATH = "dataset.path=/no/such/file.hdf"
@@ -97,10 +98,80 @@ def test_fit_arguments(composed):
         )
     )
     arguments = fit_arguments(settings, OUTPUTS)
-    assert arguments["strategy"] == "hybrid_streaming"
+    assert arguments["strategy"] == HybridStreaming()
+    assert arguments["warm_up"] is None
     assert arguments["options"].memory_threshold_gb == 48.0
     assert arguments["fixed"] == {"D_offset": 0.0}
     assert arguments["scaling"] == "individual"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "made"),
+    [
+        ([], Auto()),
+        (["strategy.force=true"], Auto(force=True)),
+        (["strategy=stratified_ls"], StratifiedLS()),
+        (["strategy=hybrid_streaming"], HybridStreaming()),
+        (["strategy=multistart"], Multistart()),
+        (["strategy=multistart", "strategy.starts=256", "strategy.descents=8", "strategy.sampler=lhs"], Multistart(256, 8, "lhs")),
+        (["strategy=cmaes_nlsq"], CmaesNlsq()),
+        (["strategy=cmaes_nlsq", "strategy.population=20", "strategy.restarts=0", "strategy.seed=7"], CmaesNlsq(20, 0, 7)),
+    ],
+)  # fmt: skip
+def test_strategies_are_built_with_their_settings(composed, overrides, made):
+    """Null is the default of the strategy, whatever it is."""
+    assert fit_arguments(validate(composed(PATH, *overrides)), OUTPUTS)["strategy"] == made
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["strategy.starts=100"], r"strategy\.starts=100 is not a setting of auto; leave it out; it has force"),
+        (["strategy=multistart", "strategy.restarts=2"], r"strategy\.restarts=2 is not a setting of multistart; .* it has starts"),
+        (["strategy=cmaes_nlsq", "strategy.sampler=lhs"], r"strategy\.sampler='lhs' is not a setting of cmaes_nlsq"),
+        (["strategy=cmaes_nlsq", "strategy.force=true"], r"strategy\.force=True is not a setting of cmaes_nlsq"),
+        (["strategy=stratified_ls", "strategy.seed=1"], r"strategy\.seed=1 is not a setting of stratified_ls; .* no settings"),
+        (["strategy=hybrid_streaming", "strategy.population=9"], r"strategy\.population=9 is not a setting of hybrid_streaming"),
+    ],
+)  # fmt: skip
+def test_settings_of_another_strategy_are_refused(composed, overrides, message):
+    with pytest.raises(InputError, match=message):
+        fit_arguments(validate(composed(PATH, *overrides)), OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("strategy.name=cmaes", r"strategy\.name='cmaes' is not one of the choices; did you mean cmaes_nlsq\?"),
+        ("strategy.starts=0", r"strategy\.starts=0 must be"),
+        ("strategy.population=1", r"strategy\.population=1 must be"),
+        ("strategy.sampler=halton", r"strategy\.sampler='halton' is not one of the choices"),
+        ("optimization.optimizer=adam", r"optimization\.optimizer='adam' is not one of the choices"),
+        ("optimization.optax.steps=0", r"optimization\.optax\.steps=0 must be"),
+        ("mode=dry", r"mode='dry' is not one of the choices"),
+    ],
+)
+def test_strategy_settings_outside_their_range_are_refused(composed, override, message):
+    with pytest.raises(InputError, match=message):
+        validate(composed(PATH, override))
+
+
+def test_steps_of_optax_precede_local_fits_on_demand(composed):
+    chosen = "optimization.optimizer=optax"
+    assert fit_arguments(validate(composed(PATH, chosen)), OUTPUTS)["warm_up"] == WarmUp()
+    settings = validate(
+        composed(
+            PATH, chosen, "optimization.optax.name=sgd", "optimization.optax.steps=7",
+            "optimization.optax.arguments.learning_rate=0.5", "optimization.optax.arguments.momentum=0.9",
+        )
+    )  # fmt: skip
+    assert fit_arguments(settings, OUTPUTS)["warm_up"] == WarmUp("sgd", {"learning_rate": 0.5, "momentum": 0.9}, 7)
+    with pytest.raises(
+        InputError, match=r"optimization\.optax\.name='adamm' is not an optimizer of optax; choose one of"
+    ):
+        fit_arguments(validate(composed(PATH, chosen, "optimization.optax.name=adamm")), OUTPUTS)
+    with pytest.raises(InputError, match=r"optimization\.optax\.arguments=.* does not fit adam: .*'rate'"):
+        fit_arguments(validate(composed(PATH, chosen, "optimization.optax.arguments.rate=1")), OUTPUTS)
 
 
 def test_per_angle_mode_replaces_scaling(composed):

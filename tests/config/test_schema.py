@@ -87,6 +87,26 @@ def test_solver_settings_are_those_of_the_solver():
     assert ours == {f.name: f.default for f in dataclasses.fields(NLSQOptions)}
 
 
+def test_strategy_settings_are_those_of_the_strategies():
+    from homodyne.optimization.search import STRATEGIES, WarmUp
+
+    theirs = {f.name for made in STRATEGIES.values() for f in dataclasses.fields(made) if f.init}
+    assert {f.name for f in dataclasses.fields(schema.StrategyConf)} == {"name", *theirs}
+    assert set(dataclasses.fields(schema.StrategyConf)[0].metadata["choices"]) == set(STRATEGIES)
+    assert all(f.default is None for f in dataclasses.fields(schema.StrategyConf)[1:])
+    optax, warm_up = schema.OptaxConf(), WarmUp()
+    assert (optax.name, optax.arguments, optax.steps) == (warm_up.optimizer, warm_up.arguments, warm_up.steps)
+
+
+@pytest.mark.parametrize("name", sorted(GROUPS["strategy"]))
+def test_the_file_of_a_strategy_lists_its_settings_and_no_others(name):
+    from homodyne.optimization.search import STRATEGIES
+
+    own = [f.name for f in dataclasses.fields(STRATEGIES[name]) if f.init]
+    written = yaml.safe_load((CONF / "strategy" / f"{name}.yaml").read_text())
+    assert written == {"name": name, **dict.fromkeys(own)}
+
+
 def test_dataset_settings_are_the_arguments_of_open():
     from homodyne.config.build import FIT_SETTINGS, RENAMED
     from homodyne.data import Dataset

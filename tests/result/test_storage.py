@@ -47,6 +47,25 @@ RESULTS = {
     "words": make_fit_result(
         findings=('D0 : 5 % & "quoted"', "second, with a comma", "Å and °"), warnings=("one", "two"), undetermined=()
     ),
+    "optima": make_fit_result(
+        optima=xr.Dataset(
+            {
+                "theta": (("optimum", "parameter"), np.random.default_rng(1).normal(size=(3, 7))),
+                "chi2": ("optimum", np.array([1.01, 1.2, np.inf]), {"description": "chi2 per point on the subset"}),
+                "origin": (
+                    "optimum",
+                    ["given by the user, defaults of the model for D0", "CMA-ES, run 2", "found from the data"],
+                ),
+            },
+            coords={"parameter": [p.name for p in make_fit_result().parameters]},
+        ),
+        decision=dataclasses.replace(
+            make_fit_result().decision,
+            strategy="cmaes_nlsq",
+            passes="hybrid_streaming",
+            log_lines=("Strategy: one", "and two"),
+        ),
+    ),
     "twenty-three angles": make_fit_result(n_phi=23),
 }
 

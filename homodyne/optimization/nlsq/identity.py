@@ -7,12 +7,13 @@ import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from homodyne.checkout import commit
 from homodyne.optimization.nlsq.request import Request
+from homodyne.optimization.search.base import settings
 from homodyne.optimization.search.candidates import candidates
 from homodyne.optimization.source import BlockSource, View, sector_geometry
 
@@ -47,7 +48,7 @@ def identity(request: Request, held: View) -> str:
         "fourier_order": request.options.fourier_order,
         "subset_frames": held.n_frames,
         "min_lag": request.min_lag,
-        "strategy": dataclasses.asdict(cast(Any, request.strategy)),
+        "strategy": [type(request.strategy).__qualname__, settings(request.strategy)],
         "warm_up": None if request.warm_up is None else dataclasses.asdict(request.warm_up),
         "passes": request.decision.passes,
         "block_points": request.decision.block_points,

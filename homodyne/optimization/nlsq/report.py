@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from homodyne.optimization.nlsq.select import predicted_peak_gb
 from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma
 from homodyne.optimization.normal import Linearization, freed
 from homodyne.optimization.scaling import Scaling, make_scaling
+from homodyne.optimization.search.base import settings
 from homodyne.optimization.source import View, sector_geometry, sector_names, sector_q
 from homodyne.optimization.trust_region import Info, State
 from homodyne.optimization.uncertainty.assess import Assessment, Fitted, assess
@@ -148,7 +148,8 @@ def build_result(outcome: Outcome) -> FitResult:
         residual_histogram=residual_histogram(residual, weight),
         findings=found.findings,
         warnings=(*_warnings(outcome, chi2_reduced, at_bound, found.method), *found.warnings),
-        provenance=_provenance(request) | ({} if loss is None else {"loss": {**dataclasses.asdict(loss), "unit": unit}}),
+        provenance=_provenance(request)
+        | ({} if loss is None else {"loss": {**dataclasses.asdict(loss), "unit": unit}}),
     )
 
 
@@ -300,7 +301,7 @@ def _provenance(request: Request) -> dict:
     return {
         "dataset": fingerprint() if fingerprint else {},
         "options": dataclasses.asdict(request.options),
-        "strategy": dataclasses.asdict(cast(Any, request.strategy)),
+        "strategy": settings(request.strategy),
         "warm_up": None if request.warm_up is None else dataclasses.asdict(request.warm_up),
         "min_lag": request.min_lag,
         "bounds": {p.name: [p.lower, p.upper] for p in request.parameters},

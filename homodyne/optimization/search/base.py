@@ -145,6 +145,13 @@ class Strategy(Protocol):
         ...
 
 
+def settings(strategy: Strategy) -> dict[str, Any]:
+    """Name, passes and settings, for the record; a strategy of one's own need not be a dataclass."""
+    made: Any = strategy
+    own = dataclasses.asdict(made) if dataclasses.is_dataclass(type(made)) else dict(getattr(made, "__dict__", {}))
+    return {**own, "name": strategy.name, "passes": strategy.passes}
+
+
 def search(strategy: Strategy, landscape: Landscape) -> State:
     """Step until the strategy is done, a line in the log each."""
     state = State()

@@ -20,6 +20,7 @@ from homodyne.optimization.nlsq import NLSQOptions, checkpoint, fit_nlsq_jax
 from homodyne.optimization.nlsq.engine import subset_size
 from homodyne.optimization.nlsq.identity import identity
 from homodyne.optimization.nlsq.request import check_request
+from homodyne.optimization.search import Auto
 from homodyne.optimization.source import subset
 from homodyne.result import Status
 from tests.optimization.problems import Arrays, problem
@@ -251,7 +252,7 @@ def test_a_file_that_was_written_again_is_another_one(arrays, tmp_path):
     def name():
         dataset = Dataset.open(tmp_path / "x.nc")
         settings = {
-            "scaling": "auto", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid",
+            "scaling": "auto", "strategy": Auto(), "warm_up": None, "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid",
             "counts": None, "pixels": None, "min_lag": 1,
         }  # fmt: skip
         request = check_request(dataset, get_model("static"), **settings, options=OPTIONS)

@@ -10,6 +10,7 @@ from homodyne.fitting import fit
 from homodyne.models import get_model
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.request import check_counts, check_request
+from homodyne.optimization.search import Auto, CmaesNlsq, HybridStreaming, Multistart, StratifiedLS
 from tests.optimization.problems import Arrays
 from tests.reference import FLOW, STATIC
 
@@ -96,8 +97,8 @@ def _held():
 
 def request(model="static", **replaced):
     parts = {
-        "scaling": "individual", "strategy": "auto", "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid", "counts": None,
-        "pixels": None, "min_lag": 1, "options": NLSQOptions(),
+        "scaling": "individual", "strategy": Auto(), "warm_up": None, "start": {}, "fixed": {}, "bounds": {}, "covariance": "iid",
+        "counts": None, "pixels": None, "min_lag": 1, "options": NLSQOptions(),
     }  # fmt: skip
     return check_request(source(), get_model(model), **{**parts, **replaced})
 
@@ -114,6 +115,39 @@ def test_a_good_request_is_what_was_asked_for():
     assert (by_name["D0"].lower, by_name["D0"].upper) == (1.0, 10.0)
     assert by_name["alpha"].start == -0.6  # the default lies outside: its nearest edge
     assert (made.decision.n_points, made.decision.n_params) == (made.n_points, 9)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "chosen", "passes"),
+    [
+        (
+            Auto(),
+            "stratified_ls",
+            "stratified_ls",
+        ),  # the ratio is 5e5, but whether CMA-ES is needed local fits must say
+        (Auto(force=True), "cmaes_nlsq", "stratified_ls"),
+        (StratifiedLS(), "stratified_ls", "stratified_ls"),
+        (HybridStreaming(), "hybrid_streaming", "hybrid_streaming"),
+        (Multistart(), "multistart", "stratified_ls"),
+        (CmaesNlsq(), "cmaes_nlsq", "stratified_ls"),
+    ],
+)
+def test_the_decision_is_that_of_the_strategy(strategy, chosen, passes):
+    decision = request("laminar_flow", strategy=strategy).decision
+    assert (decision.strategy, decision.passes) == (chosen, passes)
+    assert decision.log_lines[0].startswith(f"Strategy: {chosen} (")
+
+
+def test_the_literal_rule_looks_at_the_bounds_of_what_is_free():
+    wide = {"gamma_dot_0": 1e-3, "gamma_dot_offset": 0.0, "D0": 1e4}
+    for fixed, bounds, chosen in (
+        ({}, {}, "cmaes_nlsq"),
+        (wide, {"D_offset": (0.0, 3000.0)}, "stratified_ls"),  # 3000 beside 4, of alpha and beta
+        (wide, {"D_offset": (0.0, 4001.0)}, "cmaes_nlsq"),
+    ):
+        made = request("laminar_flow", strategy=Auto(force=True), fixed=fixed, bounds=bounds)
+        assert made.decision.strategy == chosen
+        assert ("scale ratio" in made.decision.reason) == (chosen == "cmaes_nlsq")
 
 
 def test_feasible_points_are_finite_and_of_positive_transport():

@@ -1,15 +1,17 @@
 """Which sizes take which strategy, and the lines that say so."""
 
 import logging
+import re
 
 import pytest
 
 from homodyne.errors import InputError
 from homodyne.optimization.nlsq import memory, select
 from homodyne.optimization.nlsq.memory import estimate_peak_memory_gb
-from homodyne.optimization.nlsq.select import announce, select_nlsq_strategy, streaming_peak_gb
+from homodyne.optimization.nlsq.select import announce, memory_tips, select_nlsq_strategy, streaming_peak_gb
+from homodyne.optimization.search import STRATEGIES
 
-FULL, STREAM = "stratified_ls", "hybrid_streaming"
+FULL, STREAM, CMAES = "stratified_ls", "hybrid_streaming", "cmaes_nlsq"
 FITS_5M = estimate_peak_memory_gb(5_000_000, 9)
 
 
@@ -35,6 +37,48 @@ def test_sizes_decide(n_points, threshold_gb, chosen):
     assert decision.threshold_gb == threshold_gb
     assert 1 <= decision.block_points <= n_points
     assert streaming_peak_gb(decision.block_points) <= threshold_gb
+
+
+RAM_GB = 64.0
+
+
+@pytest.mark.parametrize("scale_ratio", [None, 1.0, 999.9, 1000.0, 1000.1, 1e6])
+@pytest.mark.parametrize("n_points", [9_999_999, 10_000_000, 10_000_001])
+@pytest.mark.parametrize("share", [0.749, 0.751])
+def test_the_table_of_the_document(monkeypatch, share, n_points, scale_ratio):
+    """On either side of every border: 10 M points, 75 % of RAM by default, scale ratio 1000.
+
+    | < 10M points or < 75% RAM | Stratified LS    | (both must hold, else the next row would hold as well)
+    | > 10M points or > 75% RAM | Hybrid Streaming |
+    | Scale ratio > 1000        | CMA-ES + NLSQ    | whose passes over all points are those of the other rows
+    """
+    monkeypatch.setattr(memory, "detect_total_system_memory", lambda: RAM_GB)
+    monkeypatch.setattr(select, "estimate_peak_memory_gb", lambda n_points, n_params: share * RAM_GB)
+    decision = select_nlsq_strategy(n_points, 9, scale_ratio=scale_ratio)
+    sums = STREAM if n_points > 10_000_000 or share > 0.75 else FULL
+    scaled = scale_ratio is not None and scale_ratio > 1000
+    assert decision.strategy == (CMAES if scaled else sums)
+    assert decision.passes == sums
+    assert decision.reason.startswith(f"scale ratio {scale_ratio:.3g} > 1000, n=10M pts" if scaled else "n=10M pts")
+    assert decision.reason.endswith(f", passes by {sums}") == scaled
+    assert len(decision.log_lines) == (2 if sums == STREAM else 1)
+
+
+@pytest.mark.parametrize("strategy", [n for n in STRATEGIES if n != "auto"])
+def test_who_chose_a_strategy_keeps_it_whatever_the_ratio(strategy):
+    for n_points, sums in ((1_000, FULL), (20_000_000, STREAM)):
+        decision = select_nlsq_strategy(n_points, 9, scale_ratio=1e6, memory_threshold_gb=48.0, strategy=strategy)
+        assert decision.strategy == strategy
+        assert decision.passes == (strategy if strategy in (FULL, STREAM) else sums)
+        assert decision.reason.endswith(", chosen by the user")
+
+
+@pytest.mark.parametrize("ratio", [0.5, -1.0, float("nan")])
+def test_a_ratio_below_one_is_refused(ratio):
+    with pytest.raises(
+        InputError, match=r"scale_ratio=.* must be at least 1; give the widest over the narrowest range"
+    ):
+        select_nlsq_strategy(1_000, 9, scale_ratio=ratio)
 
 
 def test_the_fraction_of_what_there_is_decides(monkeypatch):
@@ -105,9 +149,79 @@ def test_a_small_threshold_makes_small_blocks():
     assert sizes[-1] == sizes[-2]  # no larger than keeps the processor busy
 
 
+def number(text, pattern):
+    """The one number that a line gives in this place."""
+    (found,) = re.findall(pattern, text)
+    return float(found)
+
+
+N_POINTS, N_PHI = 8_000_000, 40
+FITS_8M = estimate_peak_memory_gb(N_POINTS, 9)
+
+
+@pytest.mark.parametrize(
+    ("threshold_gb", "told"),
+    [
+        (10 * FITS_8M, False),
+        (FITS_8M / 0.79, False),
+        (FITS_8M / 0.81, True),
+        (FITS_8M * 0.99, True),
+        (FITS_8M * 0.9, True),
+    ],
+)
+def test_tips_come_only_where_memory_nears_the_threshold(threshold_gb, told):
+    assert bool(memory_tips(select_nlsq_strategy(N_POINTS, 9, memory_threshold_gb=threshold_gb), N_PHI)) == told
+
+
+def test_the_tip_below_the_threshold_is_a_lower_fraction_and_what_it_saves():
+    decision = select_nlsq_strategy(N_POINTS, 9, memory_threshold_gb=FITS_8M / 0.9)
+    assert decision.passes == FULL
+    first, second = memory_tips(decision, N_PHI)
+    assert first.startswith(
+        "Memory: the estimate is 90 % of the threshold; a lower memory_fraction makes the fit stream in "
+    )
+    streaming = streaming_peak_gb(decision.block_points)
+    assert number(first, r"stream in (\S+) GB") == pytest.approx(streaming, abs=0.006)
+    assert number(first, r"(\S+) GB less") == pytest.approx(FITS_8M - streaming, abs=0.006)
+    # an angle less: what the estimate says of the points that go
+    fewer = FITS_8M - estimate_peak_memory_gb(N_POINTS - N_POINTS // N_PHI, 9)
+    assert number(second, r"angle less saves (\S+) GB") == pytest.approx(fewer, abs=0.006)
+    assert second.endswith("per_angle_mode saves 0.00 GB, whatever its value")
+
+
+def test_the_tip_above_the_threshold_is_what_streaming_saves():
+    decision = select_nlsq_strategy(10 * N_POINTS, 9, memory_threshold_gb=0.9)
+    estimate = estimate_peak_memory_gb(10 * N_POINTS, 9)
+    assert decision.passes == STREAM
+    first, second = memory_tips(decision, N_PHI)
+    streaming = streaming_peak_gb(decision.block_points)
+    assert streaming <= 0.9
+    assert number(first, r"takes about (\S+) GB") == pytest.approx(streaming, abs=0.006)
+    assert number(first, r"(\S+) GB less than full batch") == pytest.approx(estimate - streaming, abs=0.006)
+    assert number(first, r"which is (\S+) GB above the threshold") == pytest.approx(estimate - 0.9, abs=0.006)
+    assert "raising memory_fraction to fit it changes no result" in first
+    fewer = estimate - estimate_peak_memory_gb(10 * N_POINTS - 10 * N_POINTS // N_PHI, 9)
+    assert number(second, r"angle less saves (\S+) GB") == pytest.approx(fewer, abs=0.006)
+
+
+def test_a_fit_that_streams_for_its_points_is_not_told_to_raise_the_fraction():
+    decision = select_nlsq_strategy(12_000_000, 9, memory_threshold_gb=estimate_peak_memory_gb(12_000_000, 9) * 1.1)
+    assert decision.passes == STREAM
+    first, _ = memory_tips(decision, N_PHI)
+    assert "above the threshold" not in first
+    assert "memory_fraction" not in first
+
+
 def test_announce_logs_the_lines(caplog):
-    decision = select_nlsq_strategy(20_000_000, 9, memory_threshold_gb=1.0)
+    decision = select_nlsq_strategy(80_000_000, 9, memory_threshold_gb=1.0)
     with caplog.at_level(logging.INFO, logger="homodyne"):
-        announce(decision)
-    assert [r.getMessage() for r in caplog.records] == list(decision.log_lines)
+        announce(decision, 8)
+    lines = [r.getMessage() for r in caplog.records]
+    assert lines == [*decision.log_lines, *memory_tips(decision, 8)]
+    assert len(lines) == 4  # 80 M points exceed a threshold of 1 GB
+    caplog.clear()
+    roomy = select_nlsq_strategy(1_000, 9, memory_threshold_gb=48.0)
+    with caplog.at_level(logging.INFO, logger="homodyne"):
+        announce(roomy, 8)
+    assert [r.getMessage() for r in caplog.records] == list(roomy.log_lines)
     assert {r.levelname for r in caplog.records} == {"INFO"}
