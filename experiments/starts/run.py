@@ -98,11 +98,11 @@ def starts(n: int) -> dict[str, list[dict]]:
     rng = np.random.default_rng(1)
     given = [random_start(dataset, rng) for _ in range(n)]
     settings = {
-        "local": {"strategy": "stratified_ls"},
-        "local after 100 steps of adam": {"strategy": "stratified_ls", "warm_up": WarmUp()},
-        "auto": {"strategy": "auto"},
-        "multistart": {"strategy": "multistart"},
         "cmaes_nlsq": {"strategy": "cmaes_nlsq"},
+        "local": {"strategy": "stratified_ls"},
+        "auto": {"strategy": "auto"},
+        "local after 100 steps of adam": {"strategy": "stratified_ls", "warm_up": WarmUp()},
+        "multistart": {"strategy": "multistart"},
     }
     rows: dict[str, list[dict]] = {"from_truth": [best]}
     for name, chosen in settings.items():

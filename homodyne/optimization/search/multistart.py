@@ -19,8 +19,8 @@ class Multistart:
         sampler: ``sobol`` or ``lhs``.
     """
 
-    starts: int = 4096
-    descents: int = 64
+    starts: int = 2048
+    descents: int = 32
     sampler: str = "sobol"
     name: str = dataclasses.field(default="multistart", init=False)
     passes: str = dataclasses.field(default="auto", init=False)
