@@ -97,7 +97,7 @@ def plan(
     min_lag: int = 1,
     options: NLSQOptions | None = None,
 ) -> Forecast:
-    """What ``fit`` with these arguments would take: strategy, blocks, memory, time. Reads one sector, fits nothing.
+    """What ``fit`` with these arguments would take: strategy, blocks, memory, time. Reads a few sectors, fits nothing.
 
     Raises:
         InputError: bad input, naming field, value and remedy.

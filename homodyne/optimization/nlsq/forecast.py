@@ -1,4 +1,4 @@
-"""What a fit would take, before it runs: strategy, blocks, memory and time, the latter from a pass over one sector."""
+"""What a fit would take, before it runs: strategy, blocks, memory and time, the latter from a pass over a few sectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from homodyne.result import Decision
 
 # Passes over all points that fits of well-determined parameters take from where the search ends; measured 3 to 5.
 _PASSES = 4
-_SECTORS = 1
+_ENOUGH = 2_000_000  # points from which the time of a pass is measured, sector by sector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Forecast:
         decision: the strategy and why. predicted_peak_gb: of memory. available_gb: to this process.
         blocks: panels that a pass reads, their largest number of points ``decision.block_points``; 1 for full batch.
         subset_frames: frames on which the optimum is looked for.
-        seconds_per_pass: extrapolated from a pass over one sector, read from where the data are. passes: expected.
+        seconds_per_pass: extrapolated from a pass over the first ``sectors``, read from where the data are. passes: expected.
         tips: what would change the memory.
     """
 
@@ -41,6 +41,7 @@ class Forecast:
     blocks: int
     subset_frames: int
     seconds_per_pass: float
+    sectors: int
     passes: int
     tips: tuple[str, ...]
 
@@ -58,32 +59,33 @@ class Forecast:
             f"threshold {self.decision.threshold_gb:.1f} GB",
             *self.tips,
             f"Blocks: {self.blocks} a pass; the optimum is looked for on {self.subset_frames} frames first",
-            f"Time: about {duration(self.seconds_per_pass)} a pass ({rate:.0f} M points/s, measured on one sector), about "
-            f"{self.passes} passes: {duration(self.seconds)}, and the search, compilation and errors",
+            f"Time: about {duration(self.seconds_per_pass)} a pass ({rate:.0f} M points/s, measured on {self.sectors} of the "
+            f"sectors), about {self.passes} passes: {duration(self.seconds)}, and the search, compilation and errors",
         ]
 
 
 def forecast(request: Request) -> Forecast:
-    """Measure a pass over the first sector and extrapolate; nothing is fitted.
+    """Measure a pass over the first sectors and extrapolate; nothing is fitted.
 
     Raises:
-        InputError: the sector has no data, or what a request raises.
+        InputError: a sector has no data, or what a request raises.
     """
     decision, view = request.decision, all_frames(request.source)
     plan = plan_for(view, decision.block_points)
     n_phi = len(np.asarray(request.source.phi))
     streamed = decision.passes == "hybrid_streaming"
-    one = View(_Sectors(request.source, _SECTORS), np.arange(len(request.source.t)))
+    count = min(n_phi, -(-_ENOUGH * n_phi // max(1, request.n_points)))
+    one = View(_Sectors(request.source, count), np.arange(len(request.source.t)))
     if streamed:
         run_pass = streamed_pass(request.model, one, request.min_lag, decision.block_points)
     else:
         run_pass = full_batch_pass(request.model, one, request.min_lag)
     theta = np.array([request.start.get(p.name, request.fixed.get(p.name, p.start)) for p in request.parameters])
-    reference = np.tile([0.0, 1.0], (_SECTORS, 1))
+    reference = np.tile([0.0, 1.0], (count, 1))
     run_pass(theta, reference)  # what remains to be compiled, and the file's first read
     began = time.perf_counter()
     run_pass(theta, reference)
-    seconds = (time.perf_counter() - began) * n_phi / _SECTORS
+    seconds = (time.perf_counter() - began) * n_phi / count
     return Forecast(
         decision,
         predicted_peak_gb(decision),
@@ -91,6 +93,7 @@ def forecast(request: Request) -> Forecast:
         n_phi * len(plan.panels) if streamed else 1,
         min(subset_size(request), len(request.source.t)),
         seconds,
+        count,
         min(_PASSES, request.options.max_passes),
         tuple(memory_tips(decision, n_phi)),
     )

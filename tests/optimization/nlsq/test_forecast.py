@@ -34,6 +34,17 @@ class Watched:
         return self.source.read_block(k, rows, cols)
 
 
+@pytest.fixture(autouse=True)
+def one_sector_is_enough(monkeypatch):
+    """These data are so small that all sectors would be measured."""
+    monkeypatch.setattr(forecast, "_ENOUGH", 1)
+
+
+def test_small_data_are_measured_whole(source, monkeypatch):
+    monkeypatch.setattr(forecast, "_ENOUGH", 2_000_000)
+    assert homodyne.plan(source, "static").sectors == N_PHI
+
+
 @pytest.fixture(scope="module")
 def source():
     return problem("static", n_t=N_T, n_phi=N_PHI)[0]
@@ -88,7 +99,7 @@ def test_the_lines(source):
     assert lines[1].endswith("threshold 0.6 GB")
     assert "Blocks: 1 a pass; the optimum is looked for on 60 frames first" in lines
     assert lines[-1].startswith("Time: about ")
-    assert "measured on one sector), about 4 passes: " in lines[-1]
+    assert "measured on 1 of the sectors), about 4 passes: " in lines[-1]
 
 
 def test_tips_where_memory_is_short(source):
