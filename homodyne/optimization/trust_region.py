@@ -156,7 +156,8 @@ def _trial(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         damping = damping / 10 if gain > 0.75 else (damping if gain > 0.25 else max(4 * damping, 1e-6))
         scale = np.maximum(state.scale, scales(problem, trial))
         damping = damping if damping > 1e-12 else 0.0
-        state = State(state.theta + step, trial, damping, scale, border=border, bent=state.bent)
+        theta = _ending(problem, state.theta, step)
+        state = State(theta, trial, damping, scale, border=border, bent=state.bent)
         state, norms = _check(problem, state, tolerances)
     else:
         damping = max(8 * damping, 1e-3)
@@ -185,12 +186,17 @@ def _second_order(problem: Problem, state: State, damping: float) -> np.ndarray 
     return np.clip(state.theta + bent, problem.lower, problem.upper) - state.theta
 
 
+def _ending(problem: Problem, theta: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Where a step ends; rounding must not carry it over a bound."""
+    return np.clip(theta + step, problem.lower, problem.upper)
+
+
 def _evaluate(problem: Problem, state: State, step: np.ndarray, damping: float) -> Linearization:
     """The pass at the end of a step; contrast and offset of a robust fit take theirs."""
     following = state.at.following
     if following is None:
-        return problem.evaluate(state.theta + step)
-    return problem.evaluate(state.theta + step, following.after(step, damping))
+        return problem.evaluate(_ending(problem, state.theta, step))
+    return problem.evaluate(_ending(problem, state.theta, step), following.after(step, damping))
 
 
 def _judge(cost: float, trial_cost: float, predicted: float, promised: float, rounding: float) -> tuple[float, bool]:
@@ -221,7 +227,7 @@ def _check(problem: Problem, state: State, tolerances: Tolerances) -> tuple[Stat
         return dataclasses.replace(state, status=Status.STALLED), (np.inf, np.inf)
     gradient, step_norm = _norms(problem, state)
     if step_norm <= tolerances.xtol or step_norm**2 <= tolerances.rtol_cost * float(state.at.counts.sum()):
-        last = state.theta + bounded_step(problem, state.theta, state.at, state.scale, 0.0)
+        last = _ending(problem, state.theta, bounded_step(problem, state.theta, state.at, state.scale, 0.0))
         theta = last if problem.feasible(last) else state.theta
         at = _moved(state.at, theta - state.theta)
         state = dataclasses.replace(state, theta=theta, at=at, status=Status.CONVERGED)

@@ -125,9 +125,7 @@ def _individual(request: Request, view: View) -> Callable[[np.ndarray], Lineariz
     return least_squares_evaluator(request, run_pass, make_scaling("individual", phi), reference)
 
 
-def _robust(
-    request: Request, view: View, warm: State, report: Callable[[Info], None], tolerances: Tolerances
-) -> State:
+def _robust(request: Request, view: View, warm: State, report: Callable[[Info], None], tolerances: Tolerances) -> State:
     """The warm-up fit goes on with the loss of the request."""
     run_pass = full_batch_pass(request.model, view, request.min_lag, precise=False, loss=request.options.robust)
     mapping = make_scaling("individual", np.asarray(request.source.phi))

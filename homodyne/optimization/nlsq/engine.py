@@ -33,6 +33,8 @@ from homodyne.result import FitResult, Status
 
 log = logging.getLogger("homodyne")
 
+# Passes after which an optimum that is no better than the first one is given up.
+_CHALLENGE = 10
 # Of passes in single precision, see ``stages``: standard errors, and the relative rounding of the cost, measured 1e-9.
 _SINGLE_XTOL, _SINGLE_ROUNDING, _LAST_XTOL = 0.5, 1e-7, 1e-2
 
@@ -120,8 +122,15 @@ def compete(
         robust = request.options.robust is not None  # whose steps move contrast and offset as well
         frames = None if robust else Frames(request.model, held, mapping, request.is_feasible, request.min_lag)
         stage = "full" if n == 0 else f"full_{n + 1}"
+        best = min((state.at.cost for _, _, state in ended), default=np.inf)
         try:
-            state = minimize_all(request, frames, contender, mapping, journal, history, whole, stage)
+            limit = request.options.max_passes if n == 0 else min(_CHALLENGE, request.options.max_passes)
+            state = minimize_all(request, frames, contender, mapping, journal, history, whole, stage, limit)
+            if n and state.status is Status.MAX_PASSES and state.at.cost < best:
+                again = dataclasses.replace(contender, theta=state.theta)
+                state = minimize_all(
+                    request, frames, again, mapping, journal, history, whole, stage, request.options.max_passes
+                )
         except KeyboardInterrupt:
             if not ended:  # there is no result before the first pass is finished
                 raise
@@ -141,11 +150,13 @@ def minimize_all(
     history: History,
     whole: Whole,
     stage_name: str,
+    max_passes: int,
 ) -> State:
     """Minimize over all points, with a line in the log for every pass; passes found in the journal are not repeated."""
+    before = history.count(stage_name)
     theta, used, state, progress = contender.theta, 0, None, whole.progress
     for n, stage in enumerate(whole.stages):
-        tolerances = dataclasses.replace(stage.tolerances, max_passes=max(1, request.options.max_passes - used))
+        tolerances = dataclasses.replace(stage.tolerances, max_passes=max(1, max_passes - used))
         progress.enter(tolerances, stage.after, stage.note)
         run_pass = journal.recorded(whole.run_pass(n))
         evaluate = checked(request, mapping, evaluator(request, run_pass, mapping, contender.scaling))
@@ -163,7 +174,7 @@ def minimize_all(
             if state is None:  # there is no result before the first pass is finished
                 raise
             state = dataclasses.replace(state, status=Status.INTERRUPTED)
-        theta, used = state.theta, history.count(stage_name)
+        theta, used = state.theta, history.count(stage_name) - before
         if state.status is Status.INTERRUPTED:
             journal.keep()
             break

@@ -37,9 +37,7 @@ def least_squares_evaluator(
     return lambda theta: linearize(run_pass(theta, reference), mapping, sigma)
 
 
-def checked(
-    request: Request, mapping: Scaling, evaluate: Callable[..., Linearization]
-) -> Callable[..., Linearization]:
+def checked(request: Request, mapping: Scaling, evaluate: Callable[..., Linearization]) -> Callable[..., Linearization]:
     """The same evaluation; raises InputError when the valid points of a pass cannot carry the fit."""
 
     def evaluate_checked(theta: np.ndarray, *pairs: np.ndarray) -> Linearization:

@@ -11,8 +11,8 @@ from homodyne.optimization.search.local import COMPARED, DESCENTS, agreement, fr
 
 #: Ratio of the widths of the bounds beyond which a global search scales parameters, see ``coordinates.scale_ratio``.
 SCALE_RATIO = 1000.0
-# So many of ``DESCENTS`` in the best optimum make it unlikely that all have missed a better one.
-_AGREE = 3
+# The share of descents in the best optimum that makes it unlikely that all have missed a better one.
+_AGREE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Auto:
         state = from_many(landscape, COMPARED, DESCENTS, use_start=not own)
         state = dataclasses.replace(state, found=(*own, *state.found))
         ratio = scale_ratio([landscape.parameters[i] for i in landscape.searched])
-        needed = ratio > SCALE_RATIO and (self.force or state.agreeing < _AGREE)
+        needed = ratio > SCALE_RATIO and (self.force or state.agreeing < _AGREE * state.descents)
         text = f"{agreement(state)}; scale ratio {ratio:.1e}: "
         text += "CMA-ES looks for a better one" if needed else "CMA-ES is not needed"
         return dataclasses.replace(state, done=not needed), Info(text, COMPARED)

@@ -19,14 +19,15 @@ from homodyne.optimization.search.coordinates import Coordinates
 from homodyne.optimization.source import View, sector_geometries
 
 _ANGLES = 12
-_FRAMES = 40
+_FRAMES, _PAIRS = 40, 10_000  # frames at least; more of few angles, so that all together make about so many pairs
 _BATCH = 128
 
 
 def small_view(view: View) -> View:
     """Some frames of a held view, for comparing many points."""
     assert view.held is not None
-    pick = np.unique(np.linspace(0, view.n_frames - 1, min(_FRAMES, view.n_frames)).astype(int))
+    wanted = max(_FRAMES, int((2 * _PAIRS / min(_ANGLES, view.n_phi)) ** 0.5))
+    pick = np.unique(np.linspace(0, view.n_frames - 1, min(wanted, view.n_frames)).astype(int))
     return dataclasses.replace(
         view,
         frames=view.frames[pick],

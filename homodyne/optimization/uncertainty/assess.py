@@ -262,6 +262,13 @@ def _warnings(
             "optimization.pixels) if you know them."
         )
     named = sector_names(fitted.source)
+    if len(alike) > len(named):
+        # two sectors that see the same speckle are one thing, all of them another
+        yield (
+            f"The residuals of {len(alike)} pairs of angles look alike (correlation up to {max(c for *_, c in alike):.2f}): the model "
+            "misses something that all of them show, or this is not the best optimum. Look at the residual maps."
+        )
+        alike = []
     for a, b, correlation in alike:
         yield (
             f"Angles {named[a]} and {named[b]} degree carry the same noise (correlation {correlation:.2f}): they are not independent "

@@ -30,7 +30,8 @@ def bent(
         valid: (n_phi, m, m) bool. sigma: (n_phi,).
     """
     here = signal(theta)
-    assert here is not None
+    if here is None or not np.all(np.isfinite(here[valid])):
+        return ()  # a model that overflows there has worse problems
     found = []
     inverse = design.theta.inverse
     for n, i in enumerate(design.free):
@@ -49,7 +50,7 @@ def _moved(
     there: np.ndarray | None, here: np.ndarray, valid: np.ndarray, scaling: np.ndarray, sigma: np.ndarray
 ) -> float:
     """Distance between two signals beyond what contrast and offset of every angle make up for; inf without a signal."""
-    if there is None:
+    if there is None or not np.all(np.isfinite(there[valid])):
         return np.inf
     total = 0.0
     for k in range(len(here)):

@@ -130,7 +130,9 @@ def estimate_noise(
         # the mean of R repetitions has the noise of R times as many pixels
         repeated = int(getattr(source, "attrs", {}).get("n_repetitions", 1))
         pixels_source = "given" if repeated == 1 else f"given, times {repeated} repetitions"
-        return SpeckleNoise(contrast, nu, np.full(n_phi, float(pixels) * repeated), offset, counts_source, pixels_source)
+        return SpeckleNoise(
+            contrast, nu, np.full(n_phi, float(pixels) * repeated), offset, counts_source, pixels_source
+        )
     found = np.array([a.pixels(c, v, o) for a, c, v, o in zip(angles, contrast, nu, offset, strict=True)])
     known = found > 0  # false where nothing was measured
     if not known.any():
