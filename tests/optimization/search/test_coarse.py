@@ -42,7 +42,7 @@ def explicit_cost(theta, source, frames, angles):
 
 
 def test_small_view_takes_frames_from_first_to_last():
-    source, _, _ = problem("static", n_t=60, n_phi=2)
+    source, _, _ = problem("static", n_t=60, n_phi=12)
     view = small_view(subset(source, 60))
     assert view.n_frames == 40
     assert (view.frames[0], view.frames[-1]) == (0, 59)
@@ -50,8 +50,15 @@ def test_small_view_takes_frames_from_first_to_last():
     np.testing.assert_array_equal(view.held[1][i, j], source.c2[1][np.ix_(view.frames, view.frames)][i, j])
 
 
+@pytest.mark.parametrize(("n_phi", "frames"), [(1, 90), (4, 70), (12, 40), (30, 40)])
+def test_few_angles_are_compared_on_more_frames(n_phi, frames):
+    """About 10 000 pairs, as far as there are frames: 4 angles of 70 have 9660; one angle has all there are."""
+    source, _, _ = problem("static", n_t=90, n_phi=n_phi)
+    assert small_view(subset(source, 90)).n_frames == frames
+
+
 def test_small_view_keeps_sigma_per_point():
-    source, _, _ = problem("static", n_t=60, n_phi=2)
+    source, _, _ = problem("static", n_t=60, n_phi=12)
     sigma = np.random.default_rng(0).uniform(1, 2, source.c2.shape)
     view = small_view(subset(dataclasses.replace(source, sigma_points=sigma), 60))
     i, j = np.triu_indices(40, k=1)
