@@ -104,8 +104,11 @@ def starts(n: int) -> dict[str, list[dict]]:
         "local after 100 steps of adam": {"strategy": "stratified_ls", "warm_up": WarmUp()},
         "multistart": {"strategy": "multistart"},
     }
-    rows: dict[str, list[dict]] = {"from_truth": [best]}
+    done = HERE / "starts.json"  # strategies that are in it are not repeated
+    rows: dict[str, list[dict]] = json.loads(done.read_text()) if done.exists() else {"from_truth": [best]}
     for name, chosen in settings.items():
+        if name in rows:
+            continue
         rows[name] = [{**timed(dataset, start=start, **chosen), "start": start} for start in given]
         (HERE / "starts.json").write_text(json.dumps(rows, indent=1))
         found = [row["chi2"] <= best["chi2"] * (1 + SAME) for row in rows[name]]
