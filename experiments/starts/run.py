@@ -1,10 +1,10 @@
 """How often each strategy ends in the global optimum, and how long it takes; see README.md.
 
-    python experiments/starts/run.py truths            # default settings, no start, 50 different samples
-    python experiments/starts/run.py starts            # 50 random starts over the full default bounds, one sample
-    python experiments/starts/run.py agree             # every strategy in every scaling mode on one dataset
-    python experiments/starts/run.py large             # 10^7 points with cmaes_nlsq
-    python experiments/starts/run.py report            # the tables
+python experiments/starts/run.py truths            # default settings, no start, 50 different samples
+python experiments/starts/run.py starts            # 50 random starts over the full default bounds, one sample
+python experiments/starts/run.py agree             # every strategy in every scaling mode on one dataset
+python experiments/starts/run.py large             # 10^7 points with cmaes_nlsq
+python experiments/starts/run.py report            # the tables
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("study", choices=("truths", "starts", "agree", "large", "report"))
     parser.add_argument("--n", type=int, default=50)
     chosen = parser.parse_args()
-    rows = {"truths": truths, "starts": starts, "agree": agree, "large": large, "report": report}[chosen.study](chosen.n)
+    rows = {"truths": truths, "starts": starts, "agree": agree, "large": large, "report": report}[chosen.study](
+        chosen.n
+    )
     if rows is not None:
         (HERE / f"{chosen.study}.json").write_text(json.dumps(rows, indent=1))
 
@@ -144,7 +146,9 @@ def report(n: int) -> None:
     rows = json.loads((HERE / "truths.json").read_text())
     found = [row["default"]["chi2"] <= row["from_truth"]["chi2"] * (1 + SAME) for row in rows]
     seconds = [row["default"]["seconds"] for row in rows]
-    print(f"default without a start: {sum(found)} of {len(found)}, median {np.median(seconds):.1f} s, longest {max(seconds):.1f} s")
+    print(
+        f"default without a start: {sum(found)} of {len(found)}, median {np.median(seconds):.1f} s, longest {max(seconds):.1f} s"
+    )
     rows = json.loads((HERE / "starts.json").read_text())
     best = rows.pop("from_truth")[0]["chi2"]
     for name, fits in rows.items():

@@ -222,7 +222,9 @@ def register() -> None:
     ``config.windows``.
     """
     store = ConfigStore.instance()
-    root = _open(RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags", "optimization.optax.arguments")
+    root = _open(
+        RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags", "optimization.optax.arguments"
+    )
     store.store(name="root_schema", node=root, package="_global_")
     store.store(name="file_dataset_schema", node=FileDatasetConf)
     store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))

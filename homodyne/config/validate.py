@@ -157,12 +157,17 @@ def _check_selection(dataset: Mapping[str, Any]) -> None:
     texts = path if isinstance(path, list) else [] if path is None else [path]
     if path == [] or not all(isinstance(text, str) for text in texts):
         raise InputError(
-            "dataset.path", path, "is neither a path nor a list of paths", "give dataset.path=/a.hdf, or [/a.hdf,/b.hdf]"
+            "dataset.path",
+            path,
+            "is neither a path nor a list of paths",
+            "give dataset.path=/a.hdf, or [/a.hdf,/b.hdf]",
         )
     q = dataset.get("q")
     values = q if isinstance(q, list) else [] if q is None else [q]
     if q == [] or not all(_is_number(x) and x > 0 for x in values):
-        raise InputError("dataset.q", q, "must be positive", "give one q in 1/angstrom, or a list: dataset.q=[0.0054,0.0070]")
+        raise InputError(
+            "dataset.q", q, "must be positive", "give one q in 1/angstrom, or a list: dataset.q=[0.0054,0.0070]"
+        )
     for item in dataset.get("phi") or ():
         pair = isinstance(item, list) and len(item) == 2 and all(_is_number(x) for x in item)
         if not (pair or _is_number(item)):

@@ -197,7 +197,9 @@ class FitResult:
 
     def table(self) -> str:
         """Parameters as text: name, unit, value, error by the chosen method and by the others in brackets, remark."""
-        methods = [m for m in ("repetitions", "jackknife", "iid") if m in self.uncertainties and m != self.covariance_method]
+        methods = [
+            m for m in ("repetitions", "jackknife", "iid") if m in self.uncertainties and m != self.covariance_method
+        ]
         others = {m: self.stderr_by(m) for m in methods}
         widths = {m: max(12, len(m) + 2) for m in methods}
         heads = "".join(f" {'(' + m + ')':>{widths[m]}}" for m in methods)

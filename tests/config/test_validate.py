@@ -36,7 +36,10 @@ PATH = "dataset.path=/no/such/file.hdf"
         ([PATH, "optimization.nlsq.memory_fraction=1.5"], r"memory_fraction=1\.5 must not exceed 1"),
         ([PATH, "optimization.nlsq.memory_threshold_gb=0"], "memory_threshold_gb=0.0 must be positive"),
         ([PATH, "dataset.phi=[0,[1,2,3]]"], r"dataset\.phi=\[1, 2, 3\] is neither an angle nor"),
-        (["dataset.path=[]"], r"dataset\.path=\[\] is neither a path nor a list of paths; give dataset.path=/a.hdf, or"),
+        (
+            ["dataset.path=[]"],
+            r"dataset\.path=\[\] is neither a path nor a list of paths; give dataset.path=/a.hdf, or",
+        ),
         (["dataset.path=[/a.hdf,3]"], r"dataset\.path=\['/a\.hdf', 3\] is neither a path"),
         ([PATH, "dataset.frames=[10,5]"], r"dataset\.frames=\[10, 5\] is not \[first, last\]"),
         ([PATH, "dataset.sigma=[0.1,0]"], r"dataset\.sigma=.* must be positive"),
