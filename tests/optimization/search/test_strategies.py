@@ -116,8 +116,9 @@ def test_a_bad_start_is_no_trap_for_a_global_strategy(source, fits):
         np.testing.assert_allclose(vector(result), vector(fits["stratified_ls", "individual"]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("warm_up", ["adam", WarmUp("sgd", {"learning_rate": 0.001}, 5)])
+@pytest.mark.parametrize("warm_up", ["adam", ("sgd", {"learning_rate": 0.001}, 5)], ids=["name", "settings"])
 def test_first_order_steps_change_the_way_not_the_answer(source, fits, warm_up):
+    warm_up = warm_up if isinstance(warm_up, str) else WarmUp(*warm_up)
     result = fit(source, strategy="stratified_ls", start={"D0": 5e3, "alpha": -1.0, "D_offset": 50.0}, warm_up=warm_up)
     np.testing.assert_allclose(vector(result), vector(fits["stratified_ls", "individual"]), rtol=1e-6)
     assert result.start == {"D0": 5e3, "alpha": -1.0, "D_offset": 50.0}
