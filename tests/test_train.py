@@ -282,6 +282,8 @@ def signaled(monkeypatch, number, in_pass):
     """Send a real signal to this process in the given pass over all points."""
     from homodyne.optimization.nlsq import engine
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests that run in the background would not notice Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     real, passes = engine.streamed_pass, []
 
     def streamed_pass(*given):

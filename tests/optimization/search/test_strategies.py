@@ -38,8 +38,9 @@ def source():
 
 @pytest.fixture(scope="module")
 def fits(source):
-    """Every strategy in every scaling mode, without a start."""
-    return {(n, mode): fit(source, mode, s) for n, s in STRATEGIES.items() for mode in MODES}
+    """Every strategy in every scaling mode, without a start; one that differs by its setting only in one mode."""
+    asked = [(n, mode) for n in STRATEGIES for mode in MODES if n != "auto, forced" or mode == "individual"]
+    return {(n, mode): fit(source, mode, STRATEGIES[n]) for n, mode in asked}
 
 
 def vector(result):
@@ -49,7 +50,7 @@ def vector(result):
 @pytest.mark.parametrize("scaling", MODES)
 def test_the_answer_does_not_depend_on_the_strategy(fits, scaling):
     reference = fits["stratified_ls", scaling]
-    for name in STRATEGIES:
+    for name in (n for n, mode in fits if mode == scaling):
         result = fits[name, scaling]
         assert result.converged, name
         np.testing.assert_allclose(vector(result), vector(reference), rtol=1e-6, err_msg=name)
