@@ -103,7 +103,7 @@ class StrategyConf:
     starts: int | None = _number(None, above=0)
     descents: int | None = _number(None, above=0)
     sampler: str | None = _choice(None, "sobol", "lhs")
-    population: int | None = _number(None, above=1)
+    population: int | None = _number(None, above=3)
     restarts: int | None = _number(None, above=-1)
     seed: int | None = _number(None, above=-1)
 

@@ -154,8 +154,7 @@ def _check_leaf(path: str, value: Any, rules: Mapping[str, Any]) -> None:
 def _check_selection(dataset: Mapping[str, Any]) -> None:
     """``q``, ``phi``, ``frames``, ``sigma``: shapes that the type system of Hydra cannot express."""
     path = dataset.get("path")
-    texts = path if isinstance(path, list) else [] if path is None else [path]
-    if path == [] or not all(isinstance(text, str) for text in texts):
+    if path == [] or not all(isinstance(text, str) for text in _listed(path)):
         raise InputError(
             "dataset.path",
             path,
@@ -163,8 +162,7 @@ def _check_selection(dataset: Mapping[str, Any]) -> None:
             "give dataset.path=/a.hdf, or [/a.hdf,/b.hdf]",
         )
     q = dataset.get("q")
-    values = q if isinstance(q, list) else [] if q is None else [q]
-    if q == [] or not all(_is_number(x) and x > 0 for x in values):
+    if q == [] or not all(_is_number(x) and x > 0 for x in _listed(q)):
         raise InputError(
             "dataset.q", q, "must be positive", "give one q in 1/angstrom, or a list: dataset.q=[0.0054,0.0070]"
         )
@@ -186,11 +184,15 @@ def _check_selection(dataset: Mapping[str, Any]) -> None:
             "give two numbers, inclusive, counted from 1, first < last",
         )
     sigma = dataset.get("sigma")
-    values = sigma if isinstance(sigma, list) else [] if sigma is None else [sigma]
-    if not all(_is_number(s) and s > 0 for s in values):
+    if not all(_is_number(s) and s > 0 for s in _listed(sigma)):
         raise InputError(
             "dataset.sigma", sigma, "must be positive", "give one positive number, or one per selected angle"
         )
+
+
+def _listed(value: Any) -> list[Any]:
+    """A setting that is one value, a list of them, or null."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _is_number(value: Any) -> bool:

@@ -85,9 +85,8 @@ class ApsuBackend(BackendEntrypoint):
         dataset = bins_dataset(
             MatrixStack(filename_or_obj, MATRICES, keys),
             labels=labels, q=q, phi=phi, dt_s=dt_s, dt_source=dt_source, q_spread=1e-6, attrs=attrs,
+            pixels=pixels,
         )  # fmt: skip
-        if pixels is not None:
-            dataset = dataset.assign_coords(pixels=("bin", pixels, {"long_name": "detector pixels of the bin"}))
         return dataset.drop_vars(drop_variables) if drop_variables else dataset
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:

@@ -41,6 +41,7 @@ def bins_dataset(
     q_spread: float,
     attrs: Mapping[str, object],
     filled_half: str = "upper",
+    pixels: np.ndarray | None = None,
 ) -> xr.Dataset:
     """Lazy, labeled dataset of a stack of matrices.
 
@@ -52,6 +53,7 @@ def bins_dataset(
         q_spread: how far q may differ, relatively, between the bins of one ring.
         attrs: further facts worth keeping (temperatures, start time).
         filled_half: upper, rows = earlier time, or lower, rows = later time.
+        pixels: detector pixels of every bin, (n_bin,), None where the file does not tell.
     """
     if phi is None:
         phi, attrs = np.zeros(len(q)), {**attrs, "phi_source": NO_PHI}
@@ -67,6 +69,8 @@ def bins_dataset(
         "phi": xr.Variable("bin", phi, {"units": PHI_UNITS}),
         **time_coordinates(stack.shape[1], dt_s),
     }
+    if pixels is not None:
+        coords["pixels"] = xr.Variable("bin", pixels, {"long_name": "detector pixels of the bin"})
     facts = {name: value for name, value in attrs.items() if value is not None}
     if dt_s is not None:
         facts["dt"] = dt_s

@@ -101,10 +101,8 @@ class NxxpcsBackend(BackendEntrypoint):
             )  # fmt: skip
         dataset = bins_dataset(
             stack, labels=labels, q=q[labels - 1], phi=chosen, dt_s=dt_s, dt_source=dt_source,
-            q_spread=ring_spread(q[labels - 1], chosen), attrs=attrs, filled_half=filled,
+            q_spread=ring_spread(q[labels - 1], chosen), attrs=attrs, filled_half=filled, pixels=pixels,
         )  # fmt: skip
-        if pixels is not None:
-            dataset = dataset.assign_coords(pixels=("bin", pixels, {"long_name": "detector pixels of the bin"}))
         return dataset.drop_vars(drop_variables) if drop_variables else dataset
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:

@@ -16,12 +16,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-import jax.numpy as jnp
 import numpy as np
 
 from homodyne.models import Model
-from homodyne.optimization.dense import residuals
-from homodyne.optimization.nlsq.stratified_ls import all_sides, full_batch_pass
+from homodyne.optimization.nlsq.stratified_ls import full_batch_pass, signal
 from homodyne.optimization.normal import Linearization, linearize
 from homodyne.optimization.scaling import Scaling
 from homodyne.optimization.source import View
@@ -58,7 +56,7 @@ class Frames:
         h = _DIFFERENCE * v
         if not (self.feasible(theta + h) and self.feasible(theta - h)):
             return None
-        before, here, after = (self._signal(x) for x in (theta - h, theta, theta + h))
+        before, here, after = (signal(self.model, x, self.view) for x in (theta - h, theta, theta + h))
         bend = (after - 2 * here + before) / _DIFFERENCE**2
         size = np.nanmax(np.abs(bend))
         if not np.isfinite(size) or size == 0:
@@ -70,9 +68,3 @@ class Frames:
         run_pass = full_batch_pass(self.model, made, self.min_lag, precise=False)
         found = linearize(run_pass(theta, pairs), self.scaling, np.asarray(self.view.source.sigma, dtype=float))
         return dataclasses.replace(found, residual=found.residual / small)
-
-    def _signal(self, theta: np.ndarray) -> np.ndarray:
-        sides = all_sides(self.model, theta, self.view)
-        n, m = self.view.n_phi, self.view.n_frames
-        minus_s = jnp.tile(jnp.array([-1.0, 0.0]), (n, 1))
-        return np.asarray(residuals(self.model, sides, jnp.zeros((n, m, m)), minus_s))

@@ -16,8 +16,9 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import BATCH_FRAMES, Side, can_factor, orthogonalized
+from homodyne.optimization.gram import to_parameters
 from homodyne.optimization.loss import TERMS, Loss
-from homodyne.optimization.moments import Moments, Panel, accumulate, to_parameters
+from homodyne.optimization.moments import Moments, Panel, accumulate
 from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma
 from homodyne.optimization.normal import PassSums, factors_from_moments
 from homodyne.optimization.plan import Plan, make_plan

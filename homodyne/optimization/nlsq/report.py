@@ -19,7 +19,7 @@ from homodyne.optimization.nlsq.memory import MemoryMonitor, detect_total_system
 from homodyne.optimization.nlsq.repeated import repeated_passes
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.nlsq.select import predicted_peak_gb
-from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma
+from homodyne.optimization.nlsq.stratified_ls import all_sides, inverse_sigma, signal
 from homodyne.optimization.normal import Linearization, freed
 from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.search.base import settings
@@ -284,9 +284,7 @@ def subset_signal(outcome: Outcome, theta: np.ndarray) -> np.ndarray | None:
     inside = all(p.lower <= x <= p.upper for p, x in zip(request.parameters, theta, strict=True))
     if not (inside and request.is_feasible(theta)):
         return None
-    sides = all_sides(request.model, theta, held)
-    nothing = jnp.zeros((held.n_phi, held.n_frames, held.n_frames))
-    return np.asarray(residuals(request.model, sides, nothing, jnp.tile(jnp.array([-1.0, 0.0]), (held.n_phi, 1))))
+    return signal(request.model, theta, held)
 
 
 def residual_histogram(residual: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import Side, frame_values, orthogonalized
-from homodyne.optimization.dense import dense_gram, tiles
+from homodyne.optimization.dense import dense_gram, residuals, tiles
+from homodyne.optimization.gram import to_parameters
 from homodyne.optimization.loss import Loss
-from homodyne.optimization.moments import to_parameters
 from homodyne.optimization.nlsq.memory import CHUNK_ROWS
 from homodyne.optimization.normal import PassSums, factors_from_moments, invertible
 from homodyne.optimization.processors import n_workers
@@ -95,6 +95,13 @@ def all_sides(
     source = view.source
     geometry = sector_geometries(model, source, angles)
     return frame_values(model, theta, np.asarray(source.t), view.frames, geometry, n_padded or view.n_frames)
+
+
+def signal(model: Model, theta: np.ndarray, view: View) -> np.ndarray:
+    """s on the view's frames, (n_phi, m, m), rows = earlier frame."""
+    nothing = jnp.zeros((view.n_phi, view.n_frames, view.n_frames))
+    minus_s = jnp.tile(jnp.array([-1.0, 0.0]), (view.n_phi, 1))
+    return np.asarray(residuals(model, all_sides(model, theta, view), nothing, minus_s))
 
 
 def _load(view: View, padded: int, min_lag: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:

@@ -15,6 +15,7 @@ from homodyne.optimization.search.local import COMPARED, DESCENTS, agreement, fr
 # Generations without a relative improvement of this size end a run: the local fit that follows is faster.
 _IMPROVEMENT, _PATIENCE = 1e-3, 15
 _MAX_GENERATIONS = 400
+_LEAST = 4  # points from which a population can learn a shape, and what one parameter takes
 # Width of the first population in the unit box: a warm start is looked around from near, a restart from afar.
 _NEAR, _FAR = 0.1, 0.3
 
@@ -38,8 +39,8 @@ class CmaesNlsq:
     passes: str = dataclasses.field(default="auto", init=False)
 
     def __post_init__(self) -> None:
-        if self.population < 0 or self.population == 1:
-            raise InputError("strategy.population", self.population, "must be at least 2", "leave it out")
+        if self.population and self.population < _LEAST:
+            raise InputError("strategy.population", self.population, f"must be at least {_LEAST}", "leave it out")
         if self.restarts < 0:
             raise InputError("strategy.restarts", self.restarts, "must not be negative", "leave it out")
 
@@ -83,7 +84,7 @@ class CmaesNlsq:
             mean=near if runs == 0 else rng.uniform(0.1, 0.9, dimension),
             sigma=_NEAR if runs == 0 else _FAR,
             bounds=np.tile([0.0, 1.0], (dimension, 1)),
-            population_size=max(size, 4),
+            population_size=size,
             seed=int(rng.integers(2**31)),
         )
         best, best_cost, last = state.best.theta, np.inf, 0

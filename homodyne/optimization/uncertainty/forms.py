@@ -12,7 +12,7 @@ from scipy.linalg.blas import dtrmm
 from homodyne.fields import mode_weights
 from homodyne.models import Model
 from homodyne.optimization.channels import Frames, Side, field_values, frame_values, kernel_fields, orthogonalized
-from homodyne.optimization.moments import to_parameters
+from homodyne.optimization.gram import to_parameters
 from homodyne.optimization.source import BlockSource, sector_geometries
 from homodyne.optimization.uncertainty.reading import READING
 from homodyne.optimization.uncertainty.traces import Nodes

@@ -149,8 +149,8 @@ def test_the_same_every_time_and_different_by_seed():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"population": 1}, r"strategy\.population=1 must be at least 2"),
-        ({"population": -3}, r"strategy\.population=-3 must be at least 2"),
+        ({"population": 1}, r"strategy\.population=1 must be at least 4"),
+        ({"population": -3}, r"strategy\.population=-3 must be at least 4"),
         ({"restarts": -1}, r"strategy\.restarts=-1 must not be negative"),
         (
             {"starts": 5},
