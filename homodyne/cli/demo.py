@@ -137,7 +137,9 @@ def _summary(result: FitResult) -> list[str]:
         f"Errors here: {result.covariance_method}.{_too_small(result)}",
         f"{result.status.value}: reduced chi2 {result.chi2_reduced:.3f}{_expectation(result)}",
     ]
-    full = int((result.history["stage"] == "full").sum())  # the others went over a subset, to find the start
+    full = int(
+        result.history["stage"].astype(str).str.startswith("full").sum()
+    )  # the others went over a subset, to find the start
     lines.append(
         f"  over {result.n_points:,} pairs with {result.n_parameters} free parameters, in {full} passes, {result.strategy}"
     )

@@ -14,7 +14,8 @@ from homodyne.result import FitResult
 
 #: Rounding of a sum of float64 squares: excess costs below it are zero, and drawn at it.
 FLOOR = 1e-16
-STAGE_COLORS = {"subset": "#b8860b", "full": DATA_COLOR}
+STAGE_COLORS = {"subset": "#b8860b", "full": DATA_COLOR, "full_2": "#7b3294", "full_3": "#1b7837"}
+_STAGE_LABELS = {"full_2": "full, second optimum", "full_3": "full, third optimum"}
 
 
 @styled
@@ -78,7 +79,7 @@ def _legend(history: xr.Dataset) -> list[Line2D]:
             marker="o",
             ms=4.5,
             color=color,
-            label=f"{name}: {_count(points[stage == name].max())} points a pass",
+            label=f"{_STAGE_LABELS.get(name, name)}: {_count(points[stage == name].max())} points a pass",
         )
         for name, color in STAGE_COLORS.items()
         if np.any(stage == name)

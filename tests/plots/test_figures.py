@@ -110,6 +110,17 @@ def test_history_figure_tells_stages_and_rejected_trials():
         assert part in words
 
 
+def test_history_draws_the_passes_of_every_optimum():
+    history = make_history(n_subset=2, n_full=6)
+    stage = history["stage"].values.astype("<U6")
+    stage[-3:] = "full_2"
+    figure = history_figure(make_fit_result(2, history=history.assign(stage=("pass", stage))))
+    (legend,) = figure.legends
+    assert any(text.get_text().startswith("full, second optimum: ") for text in legend.get_texts())
+    step = [line for line in figure.axes[1].lines if line.get_linestyle() == "--"]
+    assert sorted(x for line in step for x in line.get_xdata()) == list(range(1, 9))
+
+
 def test_history_with_one_stage_one_pass_and_nan_cost():
     history = make_history(n_subset=0, n_full=3)
     history["cost"][1] = np.nan
