@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,11 +17,11 @@ import numpy as np
 
 from homodyne.models import Model
 from homodyne.optimization.channels import BATCH_FRAMES, Side, can_factor, orthogonalized
-from homodyne.optimization.gram import to_parameters
-from homodyne.optimization.loss import TERMS, Loss
+from homodyne.optimization.loss import Loss
 from homodyne.optimization.moments import Moments, Panel, accumulate
+from homodyne.optimization.nlsq.partial import PartialSums
 from homodyne.optimization.nlsq.stratified_ls import aligned, all_sides, inverse_sigma
-from homodyne.optimization.normal import PassSums, factors_from_moments
+from homodyne.optimization.normal import PassSums
 from homodyne.optimization.plan import Plan, make_plan
 from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import View
@@ -45,61 +46,110 @@ def streamed_pass(
         advance: called with the number of valid pairs of every panel, in order, as its sums are added.
         precision: float32 or float64, see ``moments.accumulate``. loss: None for least squares.
 
-    One thread reads ahead, one thread a processor sums; XLA alone does not keep two processors busy with small tiles.
-    Sums are added in the order of the panels, so that the result does not depend on which thread was faster.
-
     Returns:
         ``evaluate(theta, reference) -> PassSums`` whose factors are square roots of the moments.
     """
-    plan = plan_for(view, block_points)
-    jobs = [(k, row0, rows) for k in range(view.n_phi) for row0, rows in plan.panels]
-    panels = _Panels(view, plan)
-    compiled: set[bool] = set()
-    compiling = threading.Lock()
-
-    sigma = None if loss is None else np.asarray(view.source.sigma, dtype=float)
-
-    def sums(panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
-        # threads that meet code that is not compiled would each compile it
-        with contextlib.nullcontext() if factor in compiled else compiling:
-            part = accumulate(model, plan.shape, panel, sides, ref, min_lag, factor, precision, loss, noise)
-            compiled.add(factor)
-        return jax.block_until_ready(part)
+    summation = Summation(model, view, min_lag, block_points, precision, loss)
+    jobs = all_jobs(summation.plan, view.n_phi)
 
     def evaluate(theta: np.ndarray, reference: np.ndarray) -> PassSums:
-        # the reference as the sums see it, to the last bit
-        reference = reference.astype(precision).astype(float)
-        channels = ChannelBatches(model, theta, view, plan, precision)
+        total = summation.over(jobs, theta, reference, advance)
+        return total.of_all(model, as_summed(reference, precision))
+
+    return evaluate
+
+
+def all_jobs(plan: Plan, n_phi: int) -> list[Job]:
+    """Every panel of every angle."""
+    return [(k, row0, rows) for k in range(n_phi) for row0, rows in plan.panels]
+
+
+def as_summed(reference: np.ndarray, precision: str) -> np.ndarray:
+    """The reference as the sums see it, to the last bit."""
+    return reference.astype(precision).astype(float)
+
+
+class Summation:
+    """Sums over any panels of a view; compiled when it is made.
+
+    One thread reads ahead, one thread a processor sums; XLA alone does not keep two processors busy with small tiles.
+    Sums are added in the order of the panels, so that the result does not depend on which thread was faster.
+
+    Args:
+        sigma: noise of every angle, which only a robust loss needs; that of the view's source by default.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        view: View,
+        min_lag: int,
+        block_points: int,
+        precision: str,
+        loss: Loss | None,
+        sigma: np.ndarray | None = None,
+    ) -> None:
+        self.plan = plan_for(view, block_points)
+        self._model, self._view, self._min_lag, self._precision, self._loss = model, view, min_lag, precision, loss
+        self._panels = _Panels(view, self.plan)
+        self._compiled: set[bool] = set()
+        self._compiling = threading.Lock()
+        self._sigma = None
+        if loss is not None:
+            self._sigma = np.asarray(view.source.sigma if sigma is None else sigma, dtype=float)
+        # compiled by a panel without rows; nearly all parameters allow factors
+        start = np.array([parameter.start for parameter in model.parameters])
+        sides = ChannelBatches(model, start, view, self.plan, precision).of(0)[0]
+        self._sums(self._panels.empty(), sides, True, jnp.zeros(2), 1.0)
+
+    def over(
+        self,
+        jobs: Sequence[Job],
+        theta: np.ndarray,
+        reference: np.ndarray,
+        advance: Callable[[int], None] | None = None,
+        workers: int | None = None,
+    ) -> PartialSums:
+        """Sums of the panels ``jobs``, angles ascending, with residuals against ``reference``, (n_phi, 2).
+
+        Args:
+            workers: threads that sum; one a processor by default.
+        """
+        reference = as_summed(reference, self._precision)
+        channels = ChannelBatches(self._model, theta, self._view, self.plan, self._precision)
 
         def read(job: Job) -> tuple[Panel, Side, bool, jax.Array, float]:
             sides, place, factor = channels.of(job[0])
-            noise = 1.0 if sigma is None else float(sigma[job[0]])
-            return panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]]), noise
+            noise = 1.0 if self._sigma is None else float(self._sigma[job[0]])
+            return self._panels.read(job)._replace(k=place), sides, factor, jnp.asarray(reference[job[0]]), noise
 
         def reduce(panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
-            part = sums(panel, sides, factor, ref, noise)
-            panels.give_back(panel)
+            part = self._sums(panel, sides, factor, ref, noise)
+            self._panels.give_back(panel)
             return part
 
-        q = sum(len(channel.parameters) for channel in model.channels) + 3
-        gram, counts = np.zeros((view.n_phi, q, q)), np.zeros(view.n_phi)
-        terms = None if loss is None else np.zeros((view.n_phi, len(TERMS)))
-        with contextlib.closing(_pipeline(jobs, read, reduce)) as parts:
-            for (k, _, _), part in zip(jobs, parts, strict=True):
+        angles = np.unique([k for k, _, _ in jobs])
+        total = PartialSums.zero(self._model, angles, self._loss is not None)
+        places = np.searchsorted(angles, [k for k, _, _ in jobs])
+        with contextlib.closing(_pipeline(jobs, read, reduce, workers or n_workers())) as parts:
+            for place, part in zip(places, parts, strict=True):
                 count = float(part.count)
-                gram[k] += np.asarray(part.gram)
-                counts[k] += count
-                if terms is not None:
-                    terms[k] += np.asarray(part.terms)
+                total.gram[place] += np.asarray(part.gram)
+                total.counts[place] += count
+                if total.terms is not None:
+                    total.terms[place] += np.asarray(part.terms)
                 if advance is not None:
                     advance(int(count))
-        factors = factors_from_moments(gram) @ to_parameters(model, channels.upper())
-        return PassSums(factors, counts, reference, terms)
+        return dataclasses.replace(total, upper=channels.upper(angles))
 
-    # compiled by a panel without rows; nearly all parameters allow factors
-    start = np.array([parameter.start for parameter in model.parameters])
-    sums(panels.empty(), ChannelBatches(model, start, view, plan, precision).of(0)[0], True, jnp.zeros(2), 1.0)
-    return evaluate
+    def _sums(self, panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
+        # threads that meet code that is not compiled would each compile it
+        with contextlib.nullcontext() if factor in self._compiled else self._compiling:
+            part = accumulate(
+                self._model, self.plan.shape, panel, sides, ref, self._min_lag, factor, self._precision, self._loss, noise
+            )
+            self._compiled.add(factor)
+        return jax.block_until_ready(part)
 
 
 class ChannelBatches:
@@ -114,23 +164,26 @@ class ChannelBatches:
         self._size = max(1, min(view.n_phi, BATCH_FRAMES // plan.width))
         self._batch = -1
         self._held: tuple[Side, bool] | None = None
-        self._upper: list[tuple[np.ndarray, ...]] = []
+        self._upper: dict[int, tuple[np.ndarray, ...]] = {}
 
     def of(self, k: int) -> tuple[Side, int, bool]:
         """The batch that holds angle ``k``, its place there, and whether exponentials may be factored; k ascending."""
         batch, place = divmod(k, self._size)
         if self._held is None or batch != self._batch:
-            self._batch, self._held = batch, self._evaluate(batch * self._size)
+            self._batch, self._held = batch, self._evaluate(batch)
         return self._held[0], place, self._held[1]
 
-    def upper(self) -> tuple[np.ndarray, ...]:
-        """R of ``orthogonalized`` of every channel and angle, (n_phi, p_c, p_c), when all batches were evaluated."""
-        return tuple(np.concatenate(r)[: self._view.n_phi] for r in zip(*self._upper, strict=True))
+    def upper(self, angles: np.ndarray) -> tuple[np.ndarray, ...]:
+        """R of ``orthogonalized`` of every channel and of angles that were evaluated, (m, p_c, p_c) each."""
+        places = [divmod(int(k), self._size) for k in angles]
+        rows = ([r[place] for r in self._upper[batch]] for batch, place in places)
+        return tuple(np.stack(r) for r in zip(*rows, strict=True))
 
-    def _evaluate(self, first: int) -> tuple[Side, bool]:
+    def _evaluate(self, batch: int) -> tuple[Side, bool]:
+        first = batch * self._size
         angles = np.minimum(np.arange(first, first + self._size), self._view.n_phi - 1)
         sides, upper = orthogonalized(all_sides(self._model, self._theta, self._view, self._plan.width, angles))
-        self._upper.append(upper)
+        self._upper[batch] = upper
         return sides, bool(can_factor(self._model, sides, self._plan.shape.rows, self._precision))
 
 
@@ -189,10 +242,9 @@ class _Panels:
 
 
 def _pipeline(
-    jobs: list[Job], read: Callable[[Job], tuple[Any, ...]], reduce: Callable[..., Moments]
+    jobs: Sequence[Job], read: Callable[[Job], tuple[Any, ...]], reduce: Callable[..., Moments], workers: int
 ) -> Generator[Moments, None, None]:
     """Results of ``reduce(*read(job))`` in the order of the jobs; both overlap, a few panels in flight."""
-    workers = n_workers()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(workers) as summers:
 
         def submit(job: Job) -> Future[Moments]:
