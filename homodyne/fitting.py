@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from homodyne.errors import InputError
 from homodyne.models import Model, get_model
 from homodyne.optimization.directions import require_directions
 from homodyne.optimization.nlsq.engine import solve
@@ -43,6 +44,7 @@ def fit(
     options: NLSQOptions | None = None,
     warm_up: str | WarmUp | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    client: Any = None,
 ) -> FitResult:
     """Least-squares fit of c2 = offset + contrast * s(theta) over all pairs t1 < t2 of all sectors, at one q or several.
 
@@ -53,7 +55,7 @@ def fit(
             ``fourier`` (one series for every q).
         strategy: how the optimum is looked for and the sums are taken, same objective, same result: ``auto``,
             ``cmaes_nlsq``, ``multistart``; ``stratified_ls`` (full batch) and ``hybrid_streaming`` follow a complete start as
-            it is. Or an object of ``homodyne.optimization.search`` with its settings. See docs/strategies.md.
+            it is; so does ``distributed``, whose passes run on the workers of ``client``. Or an object of ``homodyne.optimization.search`` with its settings. See docs/strategies.md.
         convention: ``physical`` or ``homodyne-2``, for built-in models.
         start: starting values by name; what is missing is found from the data.
         fixed: values of parameters that are not fitted.
@@ -69,6 +71,7 @@ def fit(
             local fit.
         checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
             deleted when the fit has its result.
+        client: a ``dask.distributed.Client``, for ``strategy="distributed"``; docs/distributed.md.
 
     Returns:
         FitResult. A fit that did not converge is returned too: look at ``status`` and ``message``. Ctrl-C, once a pass
@@ -79,8 +82,25 @@ def fit(
     """
     chosen = get_model(model, convention) if isinstance(model, str) else model
     request = _request(
-        dataset, chosen, scaling, strategy, start, fixed, bounds, min_lag, options, covariance, counts, pixels, warm_up
+        dataset,
+        chosen,
+        scaling,
+        strategy,
+        start,
+        fixed,
+        bounds,
+        min_lag,
+        options,
+        covariance,
+        counts,
+        pixels,
+        warm_up,
+        client,
     )
+    if request.decision.passes == "distributed" and client is None:
+        raise InputError(
+            "client", None, "is missing and strategy=distributed needs it", "give client=dask.distributed.Client(...)"
+        )
     return dataclasses.replace(solve(request, checkpoint), live=Live(dataset, chosen, request.options))
 
 
@@ -108,7 +128,7 @@ def plan(
 
 def _request(
     dataset, model, scaling, strategy, start, fixed, bounds, min_lag, options,
-    covariance="iid", counts=None, pixels=None, warm_up=None,
+    covariance="iid", counts=None, pixels=None, warm_up=None, client=None,
 ) -> Request:  # fmt: skip
     require_directions(dataset, model)
     return check_request(
@@ -125,6 +145,7 @@ def _request(
         pixels=pixels,
         min_lag=min_lag,
         options=options or NLSQOptions(),
+        client=client,
     )
 
 
@@ -149,19 +170,20 @@ def profile(
     model: Model | None = None,
     levels: Sequence[float] = (0.6827, 0.95),
     options: NLSQOptions | None = None,
+    client: Any = None,
 ) -> Profile:
     """Profile likelihood of one parameter with honest intervals: all others fitted again over all points, value by value.
 
     Args:
         dataset: the data of the fit. result: the fit. name: the parameter.
         model: the model of the fit, needed only if it is not a built-in one.
-        levels: of the intervals. options: memory settings.
+        levels: of the intervals. options: memory settings. client: for passes on a cluster, as for ``fit``.
 
     Raises:
         InputError: an unknown, fixed or numerically undetermined parameter; a level outside (0, 1).
     """
     chosen = model or get_model(result.model, result.convention)
-    return fit_profile(dataset, chosen, result, name, levels=levels, options=options)
+    return fit_profile(dataset, chosen, result, name, levels=levels, options=options, client=client)
 
 
 def fit_maps(

@@ -457,15 +457,15 @@ def test_full_batch_says_that_it_sums_in_double_precision(source, caplog):
 
 
 def test_an_interruption_between_the_precisions_keeps_what_single_precision_found(source, monkeypatch):
-    real = engine.streamed_pass
+    real = engine.block_pass
 
-    def streamed_pass(*given):
+    def block_pass(*given):
         def interrupted(theta, reference):
             raise KeyboardInterrupt
 
-        return real(*given) if "float32" in given[4:] else interrupted
+        return real(*given) if "float32" in given else interrupted
 
-    monkeypatch.setattr(engine, "streamed_pass", streamed_pass)
+    monkeypatch.setattr(engine, "block_pass", block_pass)
     found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE)
     assert found.status is Status.INTERRUPTED
     assert max(abs(p) for p in pulls(found, FLOW)) < 5

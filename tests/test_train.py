@@ -284,9 +284,9 @@ def signaled(monkeypatch, number, in_pass):
 
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # tests that run in the background would not notice Ctrl-C
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    real, passes = engine.streamed_pass, []
+    real, passes = engine.block_pass, []
 
-    def streamed_pass(*given):
+    def block_pass(*given):
         run_pass = real(*given)
 
         def run(theta, reference):
@@ -298,7 +298,7 @@ def signaled(monkeypatch, number, in_pass):
 
         return run
 
-    monkeypatch.setattr(engine, "streamed_pass", streamed_pass)
+    monkeypatch.setattr(engine, "block_pass", block_pass)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -415,5 +415,5 @@ def test_help_is_light(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "python -m homodyne.train +experiment=laminar_flow dataset=apsu" in ended.stdout
-    assert "strategy: auto, cmaes_nlsq, hybrid_streaming, multistart, stratified_ls" in ended.stdout
+    assert "strategy: auto, cmaes_nlsq, distributed, hybrid_streaming, multistart, stratified_ls" in ended.stdout
     assert not list(tmp_path.iterdir())

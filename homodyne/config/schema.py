@@ -98,7 +98,7 @@ class StrategyConf:
     ``population`` (of the first run), ``restarts``, ``seed``.
     """
 
-    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming", "cmaes_nlsq", "multistart")
+    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart")
     force: bool | None = None
     starts: int | None = _number(None, above=0)
     descents: int | None = _number(None, above=0)

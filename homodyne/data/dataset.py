@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from homodyne.data.again import Recipe, opener
 from homodyne.data.arrays import check_c2, check_halves, check_phi, check_sigma
 from homodyne.data.blocks import count_pairs
 from homodyne.data.maps import Maps, clip
@@ -41,6 +42,7 @@ class Dataset:
         attrs: where things come from (dt, frame range, merged angles, temperatures).
         maps: the matrices; sigma_given: None, (n_phi,) values, or maps of sigma per point.
         sigma_source: "given scalar", "given per angle", "given per point" or "estimated from far-lag differences".
+        recipe: how to open the same data again, None for data in memory.
     """
 
     phi: np.ndarray
@@ -54,6 +56,7 @@ class Dataset:
     maps: Maps = dataclasses.field(repr=False)
     sigma_given: np.ndarray | Maps | None = dataclasses.field(repr=False, default=None)
     sigma_source: str = ESTIMATED
+    recipe: Recipe | None = dataclasses.field(repr=False, default=None)
     _dead: dict[int, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
     _counts: dict[str, MaskedCounts] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -98,10 +101,16 @@ class Dataset:
         from homodyne.data.repetitions import open_files
 
         wanted = Angles(phi, phi_tolerance, angle_merge, angle_tolerance)
-        return open_files(
+        dataset = open_files(
             path, q=q, q_tolerance=q_tolerance, gap=gap, dt=dt, dt_override=dt_override, angles=wanted,
             frames=frames, engine=engine, sigma=sigma,
         )  # fmt: skip
+        recipe = Recipe.of(path, {
+            "q": q, "gap": gap, "dt": dt, "phi": phi, "frames": frames, "engine": engine, "sigma": sigma,
+            "q_tolerance": q_tolerance, "phi_tolerance": phi_tolerance, "dt_override": dt_override,
+            "angle_merge": angle_merge, "angle_tolerance": angle_tolerance,
+        })  # fmt: skip
+        return dataclasses.replace(dataset, recipe=recipe)
 
     @classmethod
     def from_arrays(
@@ -228,6 +237,19 @@ class Dataset:
             self._dead[k] = found
         return found
 
+    @property
+    def known_dead_frames(self) -> dict[int, np.ndarray]:
+        """Frames without counts of the angles that were read so far."""
+        return self._dead
+
+    def opener(self) -> Callable[[], Dataset]:
+        """A function that opens these data again in another process, which sees the same files.
+
+        Raises:
+            InputError: the data are in memory.
+        """
+        return opener(self)
+
     def check(self) -> None:
         """Read a little of every angle and raise what would stop a fit.
 
@@ -292,8 +314,10 @@ class Dataset:
             name: [value[k] for k in chosen] if name in BY_SECTOR and len(value) == self.n_phi else value
             for name, value in self.attrs.items()
         }
+        recipe = None if self.recipe is None else self.recipe.picked(chosen)
         return dataclasses.replace(
-            self, phi=self.phi[chosen], q=q, attrs=attrs, maps=self.maps.sectors(chosen), sigma_given=sigma, _dead={}, _counts={}
+            self, phi=self.phi[chosen], q=q, attrs=attrs, maps=self.maps.sectors(chosen), sigma_given=sigma, recipe=recipe,
+            _dead={}, _counts={},
         )  # fmt: skip
 
     def split(self) -> dict[float, Dataset]:

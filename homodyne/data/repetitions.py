@@ -114,7 +114,7 @@ def mean_of(parts: Sequence[Dataset]) -> Dataset:
     sigma, source = _sigma(parts)
     return dataclasses.replace(
         first, engine=first.engine if len(engines) == 1 else "+".join(sorted(engines)), attrs=attrs,
-        maps=_together([part.maps for part in parts]), sigma_given=sigma, sigma_source=source, _dead={}, _counts={},
+        maps=_together([part.maps for part in parts]), sigma_given=sigma, sigma_source=source, recipe=None, _dead={}, _counts={},
     )  # fmt: skip
 
 
@@ -135,6 +135,7 @@ def single_repetitions(mean: Dataset) -> tuple[Dataset, ...]:
             path=None if mean.path is None else Path(paths[r]),
             maps=_only(mean.maps, r),
             sigma_given=sigma,
+            recipe=None if mean.recipe is None else dataclasses.replace(mean.recipe, repetition=r),
             _dead=dict(dead),
             _counts={},
         )

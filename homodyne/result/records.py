@@ -42,13 +42,13 @@ class Decision:
     """Which strategy runs, and why. Memory figures in GB (2**30 bytes).
 
     Attributes:
-        strategy: ``stratified_ls``, ``hybrid_streaming``, ``cmaes_nlsq`` or ``multistart``.
+        strategy: ``stratified_ls``, ``hybrid_streaming``, ``distributed``, ``cmaes_nlsq`` or ``multistart``.
         reason: one sentence.
         estimate_gb: predicted peak of the *full-batch* strategy, the number the choice compares.
         threshold_gb: what may be used.
         block_points: points per streamed block.
         n_points, n_params: unordered pairs over all angles; free parameters (physical + scaling).
-        passes: how passes over all points are summed, ``stratified_ls`` or ``hybrid_streaming``.
+        passes: how passes over all points are summed, ``stratified_ls``, ``hybrid_streaming`` or ``distributed``.
         log_lines: the lines that were logged at the moment of decision.
     """
 

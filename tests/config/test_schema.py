@@ -17,7 +17,7 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {
     "model": {"static", "laminar_flow", "static_joint_q", "laminar_flow_joint_q", "heterodyne", "kww"},
     "dataset": {"auto", "aps_legacy", "apsu", "nxxpcs", "pychx", "netcdf", "npz", "zarr", "synthetic"},
-    "strategy": {"auto", "stratified_ls", "hybrid_streaming", "cmaes_nlsq", "multistart"},
+    "strategy": {"auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart"},
     "optimization": {"default"},
     "tracking": {"mlflow", "none"},
     "xla": {"none", "auto", "cpu", "hpc", "gpu"},

@@ -15,8 +15,9 @@ import numpy as np
 from homodyne.files import require_writable
 from homodyne.optimization.nlsq.beginning import find_beginning, subset_size
 from homodyne.optimization.nlsq.bend import Frames
+from homodyne.optimization.nlsq.block_pass import block_pass
 from homodyne.optimization.nlsq.checkpoint import Contender, Journal, PassFunction, open_journal
-from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
+from homodyne.optimization.nlsq.distributed import opener_of
 from homodyne.optimization.nlsq.identity import identity
 from homodyne.optimization.nlsq.memory import MemoryMonitor, release_free_memory
 from homodyne.optimization.nlsq.problem import checked, evaluator, problem
@@ -48,6 +49,9 @@ def solve(request: Request, checkpoint: str | os.PathLike[str] | None) -> FitRes
     if options.precision != "float64" and request.decision.passes == "stratified_ls":
         log.info("precision=%s is for streamed passes; stratified_ls sums in float64", options.precision)
     history = History()
+    if request.cluster is not None:
+        opener_of(request.source)  # raises where no other process could read the data
+        request.cluster.ready()
     with MemoryMonitor() as monitor, ThreadPoolExecutor(1) as aside:
         held = subset(request.source, subset_size(request))
         _ = request.source.sigma  # may read: files are read by one thread at a time
@@ -211,10 +215,7 @@ def passes(request: Request, view: View, progress: Progress, precision: str) -> 
     if request.decision.passes == "stratified_ls":
         run_pass = full_batch_pass(request.model, view, request.min_lag, loss=request.options.robust)
     else:
-        block_points = request.decision.block_points
-        run_pass = streamed_pass(
-            request.model, view, request.min_lag, block_points, progress.advance, precision, request.options.robust
-        )
+        run_pass = block_pass(request, view, progress.advance, precision, request.options.robust)
 
     def watched(theta: np.ndarray, reference: np.ndarray) -> PassSums:
         progress.begin()

@@ -73,7 +73,7 @@ def forecast(request: Request) -> Forecast:
     decision, view = request.decision, all_frames(request.source)
     plan = plan_for(view, decision.block_points)
     n_phi = len(np.asarray(request.source.phi))
-    streamed = decision.passes == "hybrid_streaming"
+    streamed = decision.passes != "stratified_ls"
     count = min(n_phi, -(-_ENOUGH * n_phi // max(1, request.n_points)))
     one = View(_Sectors(request.source, count), np.arange(len(request.source.t)))
     if streamed:

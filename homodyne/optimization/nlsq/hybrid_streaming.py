@@ -146,7 +146,16 @@ class Summation:
         # threads that meet code that is not compiled would each compile it
         with contextlib.nullcontext() if factor in self._compiled else self._compiling:
             part = accumulate(
-                self._model, self.plan.shape, panel, sides, ref, self._min_lag, factor, self._precision, self._loss, noise
+                self._model,
+                self.plan.shape,
+                panel,
+                sides,
+                ref,
+                self._min_lag,
+                factor,
+                self._precision,
+                self._loss,
+                noise,
             )
             self._compiled.add(factor)
         return jax.block_until_ready(part)

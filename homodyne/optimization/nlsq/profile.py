@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,18 +81,20 @@ def profile(
     *,
     levels: Sequence[float] = (0.6827, 0.95),
     options: NLSQOptions | None = None,
+    client: Any = None,
 ) -> Profile:
     """Profile of one parameter of a finished fit, with honest intervals.
 
     Args:
         source: the data of the fit. model: its model. name: the parameter. levels: of the intervals.
-        options: memory settings, as for the fit.
+        options: memory settings, as for the fit. client: of ``dask.distributed``: passes of a distributed fit run on its
+            workers; without it in this process.
 
     Raises:
         InputError: a parameter that is unknown, fixed, or numerically undetermined, or a level outside (0, 1).
     """
     index = _index(result, name)
-    request = _request(source, model, result, options or NLSQOptions())
+    request = _request(source, model, result, options or NLSQOptions(), client)
     best = pack(result.theta, result.parameters)
     walk = _start(request, result, index, best)
     error = float(np.sqrt((result.uncertainty.root[index] ** 2).sum()))
@@ -128,14 +131,17 @@ def _index(result: FitResult, name: str) -> int:
     return index
 
 
-def _request(source: BlockSource, model: Model, result: FitResult, options: NLSQOptions) -> Request:
+def _request(source: BlockSource, model: Model, result: FitResult, options: NLSQOptions, client: Any) -> Request:
     bounds = {p.name: (p.lower, p.upper) for p in result.parameters}
     min_lag = int(result.provenance.get("min_lag", 1))
     fitted = result.provenance.get("options", {})
     order = fitted.get("fourier_order", options.fourier_order)
     loss, scale = fitted.get("loss", "linear"), fitted.get("loss_scale", options.loss_scale)
+    passes = result.decision.passes
+    if client is not None or passes == "distributed":
+        passes = "hybrid_streaming" if client is None else "distributed"
     return check_request(
-        source, model, scaling=result.scaling, strategy=get_strategy(result.decision.passes), warm_up=None, start={},
+        source, model, scaling=result.scaling, strategy=get_strategy(passes), client=client, warm_up=None, start={},
         fixed=result.fixed, bounds=bounds, covariance="iid", counts=None, pixels=None, min_lag=min_lag,
         options=dataclasses.replace(options, fourier_order=order, loss=loss, loss_scale=scale),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 
 from homodyne.errors import InputError
-from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
+from homodyne.optimization.nlsq.block_pass import block_pass
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.normal import Linearization, linearize
@@ -38,7 +38,7 @@ def repeated_passes(
         if request.decision.passes == "stratified_ls":
             run_pass = full_batch_pass(request.model, view, request.min_lag)
         else:
-            run_pass = streamed_pass(request.model, view, request.min_lag, request.decision.block_points)
+            run_pass = block_pass(request, view)
         at = linearize(run_pass(theta, pairs), scaling, sigma)
         empty = np.flatnonzero(at.counts == 0)
         if empty.size:

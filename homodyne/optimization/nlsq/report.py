@@ -306,4 +306,5 @@ def _provenance(request: Request) -> dict:
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "python": platform.python_version(),
         "git_commit": commit(),
+        **({} if request.cluster is None else {"cluster": request.cluster.record()}),
     }

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from homodyne.errors import InputError
 from homodyne.models import Model
+from homodyne.optimization.nlsq.cluster import Cluster
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.nlsq.select import select_nlsq_strategy
 from homodyne.optimization.scaling import MODES, make_scaling
@@ -42,6 +44,7 @@ class Request:
     options: NLSQOptions
     n_points: int
     decision: Decision
+    cluster: Cluster | None = None
 
     @property
     def free(self) -> np.ndarray:
@@ -74,8 +77,12 @@ def check_request(
     pixels: float | None,
     min_lag: int,
     options: NLSQOptions,
+    client: Any = None,
 ) -> Request:
     """Check everything that can be checked without reading data.
+
+    Args:
+        client: of ``dask.distributed``, for passes on its workers.
 
     Raises:
         InputError: naming field, value and remedy.
@@ -107,6 +114,10 @@ def check_request(
             "n_points", n_points, f"is not more than the {free} free parameters", "select more frames or fix parameters"
         )
     decision = decide(strategy, parameters, checked_fixed, n_points, options)
+    if client is not None and decision.passes != "distributed":
+        raise InputError(
+            "client", type(client).__name__, f"is not used by strategy={strategy.name}", "use strategy=distributed"
+        )
     return Request(
         source,
         model,
@@ -123,6 +134,7 @@ def check_request(
         options,
         n_points,
         decision,
+        None if client is None else Cluster(client),
     )
 
 

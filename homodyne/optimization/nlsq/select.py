@@ -18,7 +18,7 @@ from homodyne.result import Decision
 log = logging.getLogger("homodyne")
 
 #: How passes over all points are summed.
-PASSES = ("stratified_ls", "hybrid_streaming")
+PASSES = ("stratified_ls", "hybrid_streaming", "distributed")
 FULL_BATCH_POINTS = 10_000_000
 # Bytes per point of a panel: those being read and summed at the same time, with their temporaries; measured.
 _BYTES_PER_BLOCK_POINT = 40
@@ -73,7 +73,7 @@ def select_nlsq_strategy(
     if strategy != "auto":
         reason += ", chosen by the user"
     lines = [f"Strategy: {chosen} ({reason})"]
-    if passes == "hybrid_streaming":
+    if passes != "stratified_ls":
         lines.append(f"Streaming block size: {_count(block)} points")
     return Decision(chosen, reason, estimate, threshold, block, n_points, n_params, passes, tuple(lines))
 
@@ -94,7 +94,7 @@ def memory_tips(decision: Decision, n_phi: int) -> list[str]:
         return []
     angle = decision.n_points * BYTES_PER_POINT / GB / max(1, n_phi)
     streaming = streaming_peak_gb(decision.block_points)
-    if decision.passes == "hybrid_streaming":
+    if decision.passes != "stratified_ls":
         lines = [
             f"Memory: streaming takes about {streaming:.2f} GB, {max(0.0, estimate - streaming):.2f} GB less than full batch"
         ]

@@ -10,7 +10,7 @@ from homodyne.optimization.search.auto import SCALE_RATIO, Auto
 from homodyne.optimization.search.base import Info, Landscape, Optimum, State, Strategy, search
 from homodyne.optimization.search.cmaes import CmaesNlsq
 from homodyne.optimization.search.coordinates import scale_ratio
-from homodyne.optimization.search.local import HybridStreaming, StratifiedLS
+from homodyne.optimization.search.local import Distributed, HybridStreaming, StratifiedLS
 from homodyne.optimization.search.multistart import Multistart
 from homodyne.optimization.search.warm_up import WarmUp
 
@@ -19,6 +19,7 @@ __all__ = [
     "STRATEGIES",
     "Auto",
     "CmaesNlsq",
+    "Distributed",
     "HybridStreaming",
     "Info",
     "Landscape",
@@ -38,6 +39,7 @@ STRATEGIES: dict[str, type] = {
     "auto": Auto,
     "stratified_ls": StratifiedLS,
     "hybrid_streaming": HybridStreaming,
+    "distributed": Distributed,
     "cmaes_nlsq": CmaesNlsq,
     "multistart": Multistart,
 }

@@ -132,7 +132,7 @@ class Strategy(Protocol):
 
     Attributes:
         name: as the user writes it.
-        passes: ``auto`` (by memory), ``stratified_ls`` or ``hybrid_streaming``.
+        passes: ``auto`` (by memory), ``stratified_ls``, ``hybrid_streaming`` or ``distributed``.
     """
 
     @property

