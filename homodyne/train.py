@@ -91,7 +91,7 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     Raises:
         InputError: a value that cannot be used; raised before data are read wherever that can be known.
     """
-    from homodyne.config.build import build_tracker
+    from homodyne.config.build import build_tracker, open_client
     from homodyne.fitting import fit
 
     tracker = build_tracker(settings, outputs)
@@ -103,7 +103,8 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     for stale in (*whole, *(run_dir / "figures").glob("*.png")):
         stale.unlink(missing_ok=True)
     _announce(settings, dataset, arguments["scaling"])
-    result = fit(dataset, model, **arguments)
+    with open_client(settings) as client:
+        result = fit(dataset, model, client=client, **arguments)
     # only now: what data or memory forbid leaves nothing but its log
     write_whole(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
     result.save(run_dir / "result.nc")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_method
 
+from homodyne.config.schema import LocalClusterConf
 from homodyne.config.validate import TARGET, Settings
 from homodyne.errors import InputError
 
@@ -79,6 +81,26 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
         "options": NLSQOptions(**nlsq),
         "checkpoint": outputs / "checkpoints" if settings["optimization"]["checkpoint"] else None,
     }
+
+
+@contextmanager
+def open_client(settings: Settings) -> Iterator[Any]:
+    """The client of Dask for ``strategy=distributed``, whose cluster ends with the context; None for other strategies.
+
+    Raises:
+        InputError: a cluster that no strategy uses, that cannot be started or does not answer.
+    """
+    chosen = settings["cluster"]
+    if settings["strategy"]["name"] != "distributed":
+        if chosen[TARGET] != LocalClusterConf._target_:
+            name = chosen[TARGET].rpartition(".")[2]
+            raise InputError(
+                "cluster", name, "is for strategy=distributed", "set strategy=distributed, or leave it out"
+            )
+        yield None
+        return
+    with _call(chosen[TARGET], {k: v for k, v in chosen.items() if k != TARGET}, "cluster") as client:
+        yield client
 
 
 def own_model(file: Path, name: str) -> Model:

@@ -109,6 +109,42 @@ class StrategyConf:
 
 
 @dataclass
+class LocalClusterConf:
+    """Workers on this machine for ``strategy=distributed``; see ``homodyne.cluster.local``."""
+
+    _target_: str = "homodyne.cluster.local"
+    n_workers: int | None = _number(None, above=0)
+    memory_limit_gb: float | None = _number(None, above=0.0)
+    dashboard: str = "127.0.0.1:8787"
+
+
+@dataclass
+class SlurmClusterConf:
+    """Workers in jobs of SLURM; see ``homodyne.cluster.slurm``."""
+
+    _target_: str = "homodyne.cluster.slurm"
+    jobs: int = _number(4, above=0)
+    workers_per_job: int = _number(16, above=0)
+    memory_limit_gb: float | None = _number(None, above=0.0)
+    walltime: str = "01:00:00"
+    queue: str | None = None
+    account: str | None = None
+    interface: str | None = None
+    directives: list[str] = field(default_factory=list)
+    prologue: list[str] = field(default_factory=list)
+    dashboard: str = "127.0.0.1:8787"
+
+
+@dataclass
+class AddressClusterConf:
+    """A cluster that runs already, by the address of its scheduler; see ``homodyne.cluster.address``."""
+
+    _target_: str = "homodyne.cluster.address"
+    address: str = MISSING
+    timeout_s: float = _number(30.0, above=0.0)
+
+
+@dataclass
 class AntiDegeneracyConf:
     """``per_angle_mode``, where set, replaces ``model.scaling``."""
 
@@ -202,6 +238,7 @@ class RootConf:
     model: ModelConf = field(default_factory=ModelConf)
     dataset: Any = MISSING
     strategy: StrategyConf = field(default_factory=StrategyConf)
+    cluster: Any = MISSING
     optimization: OptimizationConf = field(default_factory=OptimizationConf)
     tracking: TrackingConf = field(default_factory=TrackingConf)
     xla: XlaConf = field(default_factory=XlaConf)
@@ -211,10 +248,11 @@ class RootConf:
 
 
 DATASETS = (FileDatasetConf, SyntheticDatasetConf)
+CLUSTERS = (LocalClusterConf, SlurmClusterConf, AddressClusterConf)
 
 
 def register() -> None:
-    """Make the schema known to Hydra: ``root_schema`` for config.yaml, the others for the dataset group.
+    """Make the schema known to Hydra: ``root_schema`` for config.yaml, the others for the groups dataset and cluster.
 
     They belong to no group, so that ``--help`` does not offer them as choices.
 
@@ -227,6 +265,8 @@ def register() -> None:
     )
     store.store(name="root_schema", node=root, package="_global_")
     store.store(name="file_dataset_schema", node=FileDatasetConf)
+    for name, node in (("local", LocalClusterConf), ("slurm", SlurmClusterConf), ("address", AddressClusterConf)):
+        store.store(name=f"{name}_cluster_schema", node=node)
     store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("frame_windows", _frame_windows, replace=True)

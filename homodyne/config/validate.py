@@ -14,13 +14,13 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from homodyne.config.nearest import suggestion
-from homodyne.config.schema import DATASETS, RootConf
+from homodyne.config.schema import CLUSTERS, DATASETS, RootConf
 from homodyne.errors import InputError
 
 Settings = dict[str, Any]
 TARGET = "_target_"
 # Where the schema has a target; anywhere else one is refused.
-TARGET_PATHS = ("model._target_", "dataset._target_", "tracking._target_")
+TARGET_PATHS = ("model._target_", "dataset._target_", "tracking._target_", "cluster._target_")
 REMEDIES = {
     "dataset.path": "set dataset.path=/path/to/file",
     "dataset": "choose dataset=apsu, aps_legacy, nxxpcs, pychx, netcdf, npz, zarr, auto or synthetic",
@@ -41,7 +41,8 @@ def validate(cfg: DictConfig) -> Settings:
     settings = cast(Settings, OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
     check_targets(settings)
     check_node(settings, RootConf, "")
-    check_node(settings["dataset"], _dataset_schema(cfg.dataset, settings["dataset"]), "dataset.")
+    for group, schemas in (("dataset", DATASETS), ("cluster", CLUSTERS)):
+        check_node(settings[group], _schema_of(cfg[group], settings[group], group, schemas), f"{group}.")
     _check_selection(settings["dataset"])
     return settings
 
@@ -80,8 +81,9 @@ def check_targets(settings: Mapping[str, Any]) -> None:
 def known_keys() -> list[str]:
     """Every key of the schema as a dotted path, groups included."""
     keys = list(_schema_keys(RootConf, ""))
-    for dataset in DATASETS:
-        keys += _schema_keys(dataset, "dataset.")
+    for group, schemas in (("dataset", DATASETS), ("cluster", CLUSTERS)):
+        for schema in schemas:
+            keys += _schema_keys(schema, f"{group}.")
     return list(dict.fromkeys(k for k in keys if not k.endswith(TARGET)))
 
 
@@ -99,19 +101,18 @@ def nested_schema(f: dataclasses.Field[Any]) -> type | None:
     return factory if isinstance(factory, type) and dataclasses.is_dataclass(factory) else None
 
 
-def _dataset_schema(node: DictConfig, dataset: Mapping[str, Any]) -> type:
+def _schema_of(node: DictConfig, given: Mapping[str, Any], group: str, schemas: Sequence[Any]) -> type:
     """The schema that the group file named; for a file without one, the schema with its target."""
     declared = OmegaConf.get_type(node)
-    if declared in DATASETS:
-        return declared
-    for schema in DATASETS:
-        if dataset.get(TARGET) == schema._target_:
-            return schema
+    named = [schema for schema in schemas if schema is declared]
+    for schema in [*named, *(schema for schema in schemas if given.get(TARGET) == schema._target_)]:
+        return schema
+    example = "file_dataset" if group == "dataset" else "local_cluster"
     raise InputError(
-        "dataset._target_",
-        dataset.get(TARGET),
-        "is no dataset",
-        "start the file with defaults: [/file_dataset_schema@_here_, _self_]",
+        f"{group}.{TARGET}",
+        given.get(TARGET),
+        "is no choice of this group",
+        f"start the file with defaults: [/{example}_schema@_here_, _self_]",
     )
 
 

@@ -18,6 +18,7 @@ GROUPS = {
     "model": {"static", "laminar_flow", "static_joint_q", "laminar_flow_joint_q", "heterodyne", "kww"},
     "dataset": {"auto", "aps_legacy", "apsu", "nxxpcs", "pychx", "netcdf", "npz", "zarr", "synthetic"},
     "strategy": {"auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart"},
+    "cluster": {"local", "slurm", "address"},
     "optimization": {"default"},
     "tracking": {"mlflow", "none"},
     "xla": {"none", "auto", "cpu", "hpc", "gpu"},
@@ -26,7 +27,8 @@ EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention"
 
 
 def with_path(group: str, option: str) -> list[str]:
-    return [] if option == "synthetic" else ["dataset.path=/data/x.hdf"]
+    scheduler = ["cluster.address=tcp://127.0.0.1:8786"] if option == "address" else []
+    return scheduler if option == "synthetic" else ["dataset.path=/data/x.hdf", *scheduler]
 
 
 def test_the_checkout_is_found_before_a_packaged_copy():
@@ -113,6 +115,17 @@ def test_dataset_settings_are_the_arguments_of_open():
 
     fields = {f.name for f in dataclasses.fields(schema.FileDatasetConf)} - {"_target_", *FIT_SETTINGS}
     assert {RENAMED.get(f, f) for f in fields} == set(inspect.signature(Dataset.open).parameters)
+
+
+@pytest.mark.parametrize("made", schema.CLUSTERS)
+def test_cluster_settings_are_the_arguments_behind_them(made):
+    from homodyne import cluster
+
+    name = made._target_.rpartition(".")[2]
+    fields = {f.name for f in dataclasses.fields(made)} - {"_target_"}
+    assert fields == set(inspect.signature(getattr(cluster, name)).parameters)
+    written = yaml.safe_load((CONF / "cluster" / f"{name}.yaml").read_text())
+    assert set(written) - {"defaults"} == fields
 
 
 def test_synthetic_settings_are_the_arguments_behind_them():

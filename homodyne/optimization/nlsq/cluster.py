@@ -34,7 +34,7 @@ class Cluster:
             )  # fmt: skip
         self._client = client
         self._began = max((stamp for stamp, _ in self._events()), default=0.0)
-        self._tasks = 0
+        self._tasks = self._told = 0
 
     def ready(self) -> None:
         """Wait for the first worker: batch systems start them when there is room."""
@@ -99,10 +99,22 @@ class Cluster:
                     break
                 if advance is not None:
                     advance(size_of[future.key])
-            return self._result(level[0])
+            found = self._result(level[0])
         except BaseException:
             self._client.cancel(every)
             raise
+        self._tell()
+        return found
+
+    def _tell(self) -> None:
+        """A line where workers were lost in a pass."""
+        record = self.record()
+        if record["workers_lost"] > self._told:
+            self._told = record["workers_lost"]
+            log.warning(
+                "Cluster: %s lost so far, %s done again, %s now; the sums are the same",
+                _count(self._told, "worker"), _count(record["tasks_repeated"], "task"), record["workers"],
+            )  # fmt: skip
 
     def record(self) -> dict[str, Any]:
         """Workers now, tasks so far, workers lost since the fit began, and the tasks that had to be done again."""

@@ -22,7 +22,7 @@ PASSES = ("stratified_ls", "hybrid_streaming", "distributed")
 FULL_BATCH_POINTS = 10_000_000
 # Bytes per point of a panel: those being read and summed at the same time, with their temporaries; measured.
 _BYTES_PER_BLOCK_POINT = 40
-_DEFAULT_BLOCK_POINTS = 2_000_000
+DEFAULT_BLOCK_POINTS = 2_000_000
 _NEAR = 0.8  # share of the threshold from which memory is worth a line
 
 
@@ -136,7 +136,7 @@ def _block_points(n_points: int, threshold_gb: float) -> int:
             f"is less than one streamed block needs ({streaming_peak_gb(10_000):.2f} GB)",
             "raise optimization.nlsq.memory_threshold_gb or memory_fraction",
         )
-    return max(1, min(_DEFAULT_BLOCK_POINTS, room, n_points))
+    return max(1, min(DEFAULT_BLOCK_POINTS, room, n_points))
 
 
 def _count(n: int) -> str:
