@@ -44,7 +44,8 @@ class ModelConf:
 
 @dataclass
 class FileDatasetConf:
-    """A file and what is selected from it; ``path`` may be a list or a pattern of repetitions, whose mean is taken.
+    """A file and what is selected from it; ``path`` may be a list, a folder or a pattern of several, which
+    ``combine`` says are repetitions, whose mean is taken, or different sectors of one measurement.
 
     ``q`` [1/angstrom], a number, or a list for several rings in one fit; ``gap_angstrom`` [angstrom]; ``dt`` [s], only where the file lacks it, unless
     ``dt_s_override``; ``phi``: angles and [lo, hi] ranges [deg]; ``frames``: [first, last], inclusive, from 1;
@@ -67,6 +68,7 @@ class FileDatasetConf:
     sigma: Any = None
     angle_merge: str | None = _choice(None, "average", "drop")
     angle_tolerance: float = _number(1.0, above=0.0)
+    combine: str = _choice("repetitions", "repetitions", "sectors")
 
 
 @dataclass

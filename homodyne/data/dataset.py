@@ -26,6 +26,8 @@ from homodyne.data.table import uniform_spacing
 ESTIMATED = "estimated from far-lag differences"
 # Facts of ``attrs`` that list one value a sector.
 BY_SECTOR = ("q_of_angles", "pixels")
+# Facts that list the paths of several files, as they were given.
+PATHS = ("repetitions", "files")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,13 +79,13 @@ class Dataset:
         dt_override: bool = False,
         angle_merge: str | None = None,
         angle_tolerance: float = 1.0,
+        combine: str = "repetitions",
     ) -> Dataset:
-        """Open a file, or repetitions of one measurement as their mean; only metadata is read.
+        """Open a file, or several as one dataset; only metadata is read.
 
         Args:
             path: file in any known format, recognized by content unless ``engine`` names it (apsu, aps_legacy,
-                nxxpcs, pychx, netcdf, npz, zarr). A list of files, or a pattern (``run_*.hdf``), gives the mean of their
-                c2: they must have the same q, phi, frames and dt, and a point is invalid where any has none.
+                nxxpcs, pychx, netcdf, npz, zarr). A list of files, a folder, or a pattern (``run_*.hdf``): see ``combine``.
             q: [1/angstrom], the nearest ring within the relative ``q_tolerance``, or a list: the sectors of all those
                 rings, one ring after the other, in one dataset. May be omitted for a single ring.
             gap: rotor-stator distance [angstrom]; dt: frame spacing [s] where the file lacks it.
@@ -93,6 +95,9 @@ class Dataset:
                 estimated.
             dt_override: let dt replace a different dt of the file.
             angle_merge: "average" or "drop" angles within ``angle_tolerance`` [deg] of one another.
+            combine: what several files are. ``repetitions``: the mean of their c2; they must have the same q, phi, frames and
+                dt, and a point is invalid where any has none. ``sectors``: their sectors side by side, angle groups or a q
+                each, of the same frames; ``q`` is looked for in every file, ``phi`` in all together.
 
         Raises:
             InputError: unreadable or unknown file, nothing selected, dt missing or contradicting, repetitions that differ.
@@ -103,12 +108,12 @@ class Dataset:
         wanted = Angles(phi, phi_tolerance, angle_merge, angle_tolerance)
         dataset = open_files(
             path, q=q, q_tolerance=q_tolerance, gap=gap, dt=dt, dt_override=dt_override, angles=wanted,
-            frames=frames, engine=engine, sigma=sigma,
+            frames=frames, engine=engine, sigma=sigma, combine=combine,
         )  # fmt: skip
         recipe = Recipe.of(path, {
             "q": q, "gap": gap, "dt": dt, "phi": phi, "frames": frames, "engine": engine, "sigma": sigma,
             "q_tolerance": q_tolerance, "phi_tolerance": phi_tolerance, "dt_override": dt_override,
-            "angle_merge": angle_merge, "angle_tolerance": angle_tolerance,
+            "angle_merge": angle_merge, "angle_tolerance": angle_tolerance, "combine": combine,
         })  # fmt: skip
         return dataclasses.replace(dataset, recipe=recipe)
 
@@ -295,11 +300,10 @@ class Dataset:
             "gap": self.gap,
             "n_repetitions": self.n_repetitions,
         }
-        if "repetitions" in self.attrs:
-            facts["repetitions"] = list(self.attrs["repetitions"])
+        facts |= {name: list(self.attrs[name]) for name in PATHS if name in self.attrs}
         hashed = {
-            **{k: str(v) for k, v in sorted(self.attrs.items())},
-            **{k: v for k, v in facts.items() if k not in ("path", "repetitions")},
+            **{k: str(v) for k, v in sorted(self.attrs.items()) if k not in PATHS},
+            **{k: v for k, v in facts.items() if k not in ("path", *PATHS)},
         }
         return {**facts, "metadata_sha256": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()}
 

@@ -126,6 +126,8 @@ def describe(dataset: Dataset) -> str:
         f"{dataset.n_t} frames ({first} to {last}), dt = {dataset.dt:.6g} s from {dataset.attrs['dt_source']}",
         f"gap: {gap}; sigma {dataset.sigma_source}; {dataset.n_points()} points",
     ]
+    if "files" in dataset.attrs:
+        lines.append(f"sectors of {len(dataset.attrs['files'])} files: {', '.join(dataset.attrs['files'])}")
     if dataset.n_repetitions > 1:
         names = ", ".join(dataset.attrs.get("repetitions", [])) or "averaged before"
         lines.append(f"mean of {dataset.n_repetitions} repetitions: {names}")

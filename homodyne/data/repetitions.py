@@ -22,28 +22,34 @@ from xarray.core import indexing
 
 from homodyne.data.arrays import check_sigma
 from homodyne.data.dataset import Dataset
+from homodyne.data.formats import is_zarr
 from homodyne.data.maps import Maps
 from homodyne.data.opening import open_dataset
 from homodyne.errors import InputError
 
 log = logging.getLogger(__name__)
 
+#: What several files are: measurements of the same sectors, or different sectors of one measurement.
+COMBINE = ("repetitions", "sectors")
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # Repetitions share their geometry; these differences are rounding, or a frame time as the detector reports it.
 Q_RTOL, PHI_DEG, DT_RTOL = 1e-4, 1e-2, 1e-5
 
 
 def files_of(path: Paths) -> list[Path]:
-    """The files of a path, of a list of paths, and of patterns (``run_*.hdf``) in either; those of a pattern in their order.
+    """The files of a path, of a list of paths, of folders and of patterns (``run_*.hdf``) in either; the latter in their order.
 
     Raises:
-        InputError: an empty list, a pattern that matches nothing, a file that is named twice.
+        InputError: an empty list, a pattern that matches nothing, an empty folder, a file that is named twice.
     """
     given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
     if not given:
         raise InputError("dataset.path", path, "names no file", "give a path, a list of paths or a pattern")
     found: list[Path] = []
     for item in given:
+        if Path(item).is_dir() and not is_zarr(Path(item)):
+            found += _in_folder(Path(item))
+            continue
         if Path(item).exists() or not glob.has_magic(os.fspath(item)):
             found.append(Path(item))
             continue
@@ -54,17 +60,31 @@ def files_of(path: Paths) -> list[Path]:
     resolved = [p.resolve() for p in found]
     twice = next((p for p, r in zip(found, resolved, strict=True) if resolved.count(r) > 1), None)
     if twice is not None:
-        raise InputError(
-            "dataset.path", str(twice), "is named twice", "name every repetition once: a copy is no evidence"
-        )
+        raise InputError("dataset.path", str(twice), "is named twice", "name every file once: a copy is no evidence")
     return found
 
 
-def open_files(path: Paths, *, sigma: Any, **settings: Any) -> Dataset:
-    """``open_dataset`` of one file, or the mean of several; see ``Dataset.open``."""
+def _in_folder(folder: Path) -> list[Path]:
+    """The files of a folder, hidden ones left out."""
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and (p.is_file() or is_zarr(p))]
+    if not files:
+        raise InputError("dataset.path", str(folder), "is a folder without files", "check the folder")
+    return files
+
+
+def open_files(path: Paths, *, combine: str, sigma: Any, **settings: Any) -> Dataset:
+    """``open_dataset`` of one file, the mean of several, or their sectors side by side; see ``Dataset.open``."""
+    if combine not in COMBINE:
+        raise InputError("dataset.combine", combine, "is unknown", f"choose one of {', '.join(COMBINE)}")
     files = files_of(path)
     if len(files) == 1:
         return open_dataset(files[0], sigma=sigma, **settings)
+    if combine == "sectors":
+        from homodyne.data.parts import sectors_of
+
+        angles = settings["angles"]
+        each = {**settings, "angles": dataclasses.replace(angles, wanted=None)}
+        return sectors_of([open_dataset(file, sigma=None, **each) for file in files], angles, sigma)
     parts = [open_dataset(file, sigma=None, **settings) for file in files]
     mean = mean_of(parts)
     if sigma is None:
@@ -99,7 +119,7 @@ def mean_of(parts: Sequence[Dataset]) -> Dataset:
         "n_repetitions": len(parts) * each.pop(),
         "repetitions": names,
         "source_file": "; ".join(
-            str(part.attrs.get("source_file", name)) for part, name in zip(parts, names, strict=True)
+            str(part.attrs.get("source_file", Path(name).name)) for part, name in zip(parts, names, strict=True)
         ),
         "bytes": sum(int(part.attrs["bytes"]) for part in parts),
         "reader_cache_bytes": sum(int(part.attrs.get("reader_cache_bytes", 0)) for part in parts),
@@ -146,14 +166,14 @@ def single_repetitions(mean: Dataset) -> tuple[Dataset, ...]:
 DIMENSION = "repetition"
 
 
-class RepetitionArray(BackendArray):
-    """Matrices of several files as one lazy array (repetition, matrix, t1, t2), in frames of their windows."""
+class FilesArray(BackendArray):
+    """Matrices of several files as one lazy array (file, matrix, t1, t2), in frames of their windows."""
 
     def __init__(self, parts: Sequence[Maps]) -> None:
         self._parts = tuple(parts)
         self._flat = [[index for members in part.members for index in members] for part in parts]
         n_t = parts[0].n_t
-        self.shape = (len(parts), len(self._flat[0]), n_t, n_t)
+        self.shape = (len(parts), max(len(flat) for flat in self._flat), n_t, n_t)
         self.dtype = np.result_type(*(part.dtype for part in parts))
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
@@ -162,7 +182,7 @@ class RepetitionArray(BackendArray):
     def _read(self, key: tuple[int | slice, ...]) -> np.ndarray:
         r, m, rows, cols = key
         if not (isinstance(r, (int, np.integer)) and isinstance(m, (int, np.integer))):
-            raise IndexError("one matrix of one repetition at a time")
+            raise IndexError("one matrix of one file at a time")
         n_t = self.shape[-1]
         rows, cols = (slice(*part.indices(n_t)[:2]) for part in (rows, cols) if isinstance(part, slice))
         block = self._parts[r].member_values(self._flat[r][m], rows, cols)
@@ -172,7 +192,7 @@ class RepetitionArray(BackendArray):
 def _together(parts: Sequence[Maps]) -> Maps:
     """One map per angle, made of the matrices of all repetitions; merged angles have several in each."""
     dims = (DIMENSION, "matrix", "t1", "t2")
-    variable = xr.Variable(dims, indexing.LazilyIndexedArray(RepetitionArray(parts)))
+    variable = xr.Variable(dims, indexing.LazilyIndexedArray(FilesArray(parts)))
     members, place = [], 0
     for group in parts[0].members:
         places = range(place, place + len(group))

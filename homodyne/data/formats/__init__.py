@@ -19,7 +19,7 @@ from homodyne.data.formats.nxxpcs import NxxpcsBackend
 from homodyne.data.formats.pychx import PychxBackend
 from homodyne.errors import InputError
 
-__all__ = ["ENGINES", "open_lazily", "recognize", "write_aps_legacy", "write_apsu", "write_netcdf_stream"]
+__all__ = ["ENGINES", "is_zarr", "open_lazily", "recognize", "write_aps_legacy", "write_apsu", "write_netcdf_stream"]
 
 Opener = Callable[[str | os.PathLike[str]], xr.Dataset]
 
