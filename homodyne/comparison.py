@@ -124,7 +124,7 @@ def compare(results: Sequence[FitResult], *, dataset: Any = None, replicates: in
             a larger drop than the data. p values are not below 1 / (replicates + 1).
 
     Raises:
-        InputError: fewer than two fits, fits of different data or scaling, no speckle errors, data missing.
+        InputError: fewer than two fits, fits of different data or scaling, whitened ones, no speckle errors, data missing.
     """
     _check(results)
     names: list[str] = []
@@ -146,6 +146,12 @@ def _check(results: Sequence[FitResult]) -> None:
     if len(results) < 2:
         raise InputError("results", len(results), "is fewer than two fits", "give the fits to compare as a list")
     first = results[0]
+    for n, result in enumerate(results):
+        if result.weighting.name == "whitened":
+            raise InputError(
+                f"results[{n}]", _name(result), "is whitened, and the tests are those of uniform weights",
+                "compare fits with weighting=uniform",
+            )  # fmt: skip
     for n, other in enumerate(results[1:], start=1):
         same = (
             other.n_points == first.n_points

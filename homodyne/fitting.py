@@ -43,6 +43,7 @@ def fit(
     min_lag: int = 1,
     options: NLSQOptions | None = None,
     warm_up: str | WarmUp | None = None,
+    weighting: str = "uniform",
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
 ) -> FitResult:
@@ -69,6 +70,8 @@ def fit(
         options: memory and convergence settings.
         warm_up: an optax optimizer by name, or a ``WarmUp`` with its settings, whose steps on a few frames precede every
             local fit.
+        weighting: ``uniform``; ``whitened``: the fit goes on with weights that know how pairs share noise, usually to
+            errors several times smaller; ``auto``: whitened where that is possible, quick and of use. See docs/whitened.md.
         checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
             deleted when the fit has its result.
         client: a ``dask.distributed.Client``, for ``strategy="distributed"``; docs/distributed.md.
@@ -96,6 +99,7 @@ def fit(
         pixels,
         warm_up,
         client,
+        weighting,
     )
     if request.decision.passes == "distributed" and client is None:
         raise InputError(
@@ -128,7 +132,7 @@ def plan(
 
 def _request(
     dataset, model, scaling, strategy, start, fixed, bounds, min_lag, options,
-    covariance="iid", counts=None, pixels=None, warm_up=None, client=None,
+    covariance="iid", counts=None, pixels=None, warm_up=None, client=None, weighting="uniform",
 ) -> Request:  # fmt: skip
     require_directions(dataset, model)
     return check_request(
@@ -146,6 +150,7 @@ def _request(
         min_lag=min_lag,
         options=options or NLSQOptions(),
         client=client,
+        weighting=weighting,
     )
 
 
@@ -180,8 +185,12 @@ def profile(
         levels: of the intervals. options: memory settings. client: for passes on a cluster, as for ``fit``.
 
     Raises:
-        InputError: an unknown, fixed or numerically undetermined parameter; a level outside (0, 1).
+        InputError: an unknown, fixed or numerically undetermined parameter; a whitened fit; a level outside (0, 1).
     """
+    if result.weighting.name == "whitened":
+        raise InputError(
+            "profile", name, "is one of uniform weights, and this fit is whitened", "fit with weighting=uniform for it"
+        )
     chosen = model or get_model(result.model, result.convention)
     return fit_profile(dataset, chosen, result, name, levels=levels, options=options, client=client)
 

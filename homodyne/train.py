@@ -46,6 +46,7 @@ ERRORS = {
     "repetitions": "from the scatter between repetitions",
     "jackknife": "from the scatter between angles",
     "iid": "as if all pairs were independent, which is too small: pairs share frames",
+    "uniform": "from the noise of speckle, had all pairs been weighted alike",
 }
 
 # On import, not in main: the worker processes of a parallel sweep import this module and compose for themselves.
@@ -245,6 +246,8 @@ def _about_errors(result: FitResult) -> list[str]:
     """Which errors the table shows: whoever copies a number from it may read nothing else."""
     chosen = result.covariance_method
     compared = [m for m in ("repetitions", "jackknife", "iid") if m in result.uncertainties and m != chosen]
+    if result.weighting.name == "whitened":
+        compared.append("uniform")
     return [
         f"errors: {chosen}, one standard error {ERRORS[chosen]}",
         *(f"        ({m}) for comparison: {ERRORS[m]}" for m in compared),

@@ -69,9 +69,11 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
     nlsq = dict(settings["optimization"]["nlsq"])
     mode = nlsq.pop("anti_degeneracy")["per_angle_mode"]
     model = settings["model"]
+    strategy = {k: v for k, v in settings["strategy"].items() if v is not None and k != "weighting"}
     return {
         "scaling": mode or model["scaling"],
-        "strategy": get_strategy(**{k: v for k, v in settings["strategy"].items() if v is not None}),
+        "strategy": get_strategy(**strategy),
+        "weighting": settings["strategy"]["weighting"],
         "warm_up": WarmUp(optax["name"], optax["arguments"], optax["steps"]) if chosen == "optax" else None,
         "start": model["start"] or None,
         "fixed": model["fixed"] or None,

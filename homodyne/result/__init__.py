@@ -2,6 +2,16 @@
 
 from homodyne.result.fit_result import HISTORY_VARIABLES, FitResult
 from homodyne.result.profile import Profile
-from homodyne.result.records import AngleMap, Decision, Memory, Status, Uncertainty
+from homodyne.result.records import AngleMap, Decision, Memory, Status, Uncertainty, Weighting
 
-__all__ = ["HISTORY_VARIABLES", "AngleMap", "Decision", "FitResult", "Memory", "Profile", "Status", "Uncertainty"]
+__all__ = [
+    "HISTORY_VARIABLES",
+    "AngleMap",
+    "Decision",
+    "FitResult",
+    "Memory",
+    "Profile",
+    "Status",
+    "Uncertainty",
+    "Weighting",
+]

@@ -14,7 +14,7 @@ import xarray as xr
 from homodyne.errors import InputError
 from homodyne.parameters import Parameter
 from homodyne.result.intervals import linear_interval
-from homodyne.result.records import Decision, Memory, Status, Uncertainty
+from homodyne.result.records import Decision, Memory, Status, Uncertainty, Weighting
 
 HISTORY_VARIABLES = {
     "stage": "subset (warm-up on a part of the frames) or full (every point); full_2: of the second of several optima",
@@ -49,6 +49,7 @@ class FitResult:
         history: one row a pass; see ``HISTORY_VARIABLES``.
         optima: local optima found on a subset of frames before the fit, best first: theta, chi2, origin.
         provenance: data fingerprint, options, versions.
+        weighting: of the pairs, and what the other way would have given.
     """
 
     model: str
@@ -88,6 +89,7 @@ class FitResult:
     findings: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weighting: Weighting = dataclasses.field(default_factory=Weighting)
     live: Any = dataclasses.field(default=None, repr=False, compare=False)  # data and model, see homodyne.fitting.Live
 
     @property
@@ -196,11 +198,16 @@ class FitResult:
         return self.live.profile(self, name, **settings)
 
     def table(self) -> str:
-        """Parameters as text: name, unit, value, error by the chosen method and by the others in brackets, remark."""
+        """Parameters as text: name, unit, value, error by the chosen method and by the others in brackets, remark.
+
+        (uniform): what the error of a fit with uniform weights would have been.
+        """
         methods = [
             m for m in ("repetitions", "jackknife", "iid") if m in self.uncertainties and m != self.covariance_method
         ]
         others = {m: self.stderr_by(m) for m in methods}
+        if self.weighting.name == "whitened":
+            methods, others["uniform"] = [*methods, "uniform"], self.weighting.uniform_stderr
         widths = {m: max(12, len(m) + 2) for m in methods}
         heads = "".join(f" {'(' + m + ')':>{widths[m]}}" for m in methods)
         rows = [f"{'parameter':<18} {'unit':<18} {'value':>14} {self.covariance_method:>12}{heads}  remark"]

@@ -64,6 +64,37 @@ class Decision:
 
 
 @dataclasses.dataclass(frozen=True)
+class Weighting:
+    """How pairs were weighted, and what the other way would have given.
+
+    Attributes:
+        name: ``uniform``, or ``whitened``: by the inverse of the covariance that speckle gives to pairs.
+        asked: what the user asked for: ``uniform``, ``whitened`` or ``auto``.
+        recommended: the one with the smaller predicted errors; the only one that was computed for ``uniform``.
+        reason: one sentence.
+        uniform, uniform_stderr, whitened, whitened_stderr: values, and errors from the noise of speckle, of the parameters
+            by name; empty where they were not computed.
+        ratio: geometric mean of whitened over uniform errors; NaN where one is missing.
+        ridge: of the weights, in units of the contrast. block_frames: most frames that were whitened together.
+        passes, seconds: what whitening took.
+    """
+
+    name: str = "uniform"
+    asked: str = "uniform"
+    recommended: str = "uniform"
+    reason: str = ""
+    uniform: dict[str, float] = dataclasses.field(default_factory=dict)
+    uniform_stderr: dict[str, float] = dataclasses.field(default_factory=dict)
+    whitened: dict[str, float] = dataclasses.field(default_factory=dict)
+    whitened_stderr: dict[str, float] = dataclasses.field(default_factory=dict)
+    ratio: float = math.nan
+    ridge: float = 0.0
+    block_frames: int = 0
+    passes: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Memory:
     """Memory over a fit, GB (2**30 bytes); the series holds resident-set sizes against seconds since the start."""
 

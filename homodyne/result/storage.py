@@ -11,7 +11,7 @@ import xarray as xr
 
 from homodyne.parameters import Parameter
 from homodyne.result.fit_result import HISTORY_VARIABLES, FitResult
-from homodyne.result.records import Decision, Memory, Status, Uncertainty
+from homodyne.result.records import Decision, Memory, Status, Uncertainty, Weighting
 
 _SCALARS = (
     "model", "convention", "scaling", "strategy", "covariance_method", "start_source", "n_points", "n_parameters",
@@ -49,6 +49,7 @@ def to_dataset(result: FitResult) -> xr.Dataset:
     ds.attrs["dof"] = json.dumps({m: u.dof for m, u in result.uncertainties.items()})
     ds.attrs["decision"] = json.dumps(dataclasses.asdict(result.decision))
     ds.attrs["memory"] = json.dumps({n: getattr(result.memory, n) for n in _MEMORY_SCALARS})
+    ds.attrs["weighting"] = json.dumps(dataclasses.asdict(result.weighting))
     ds.attrs["provenance"] = json.dumps(dict(result.provenance), default=str)
     return ds
 
@@ -148,6 +149,7 @@ def from_dataset(ds: xr.Dataset) -> FitResult:
         decision=_decision(json.loads(ds.attrs["decision"])),
         residual_histogram=(ds["residual_edges"].values, ds["residual_counts"].values),
         provenance=json.loads(ds.attrs["provenance"]),
+        weighting=Weighting(**json.loads(ds.attrs.get("weighting", "{}"))),
         undetermined=tuple(json.loads(ds.attrs["undetermined"])),
         findings=tuple(json.loads(ds.attrs["findings"])),
         warnings=tuple(json.loads(ds.attrs["warnings"])),

@@ -98,6 +98,9 @@ def metrics(result: FitResult) -> dict[str, float]:
         "decision.threshold_gb": result.decision.threshold_gb,
         "decision.block_points": result.decision.block_points,
     }
+    if result.weighting.name == "whitened":
+        out |= {f"stderr_uniform.{n}": e for n, e in result.weighting.uniform_stderr.items() if math.isfinite(e)}
+        out["weighting.ratio"] = result.weighting.ratio
     scalars = dataclasses.asdict(result.memory)
     out |= {f"memory.{name}": value for name, value in scalars.items() if name.endswith("_gb") and np.ndim(value) == 0}
     return {name: float(value) for name, value in out.items()}
@@ -176,6 +179,8 @@ def parameters(settings: Mapping[str, Any], result: FitResult) -> dict[str, str]
             "start_source": shorten(result.start_source),
             "sigma_source": result.sigma_source,
             "covariance_method": result.covariance_method,
+            "weighting": result.weighting.name,
+            "weighting.recommended": result.weighting.recommended,
             "undetermined": shorten(", ".join(result.undetermined) or "none"),
         }
         | flatten(result.provenance, "provenance.")

@@ -90,12 +90,14 @@ def test_solver_settings_are_those_of_the_solver():
 
 
 def test_strategy_settings_are_those_of_the_strategies():
+    from homodyne.optimization.nlsq.request import WEIGHTINGS
     from homodyne.optimization.search import STRATEGIES, WarmUp
 
     theirs = {f.name for made in STRATEGIES.values() for f in dataclasses.fields(made) if f.init}
-    assert {f.name for f in dataclasses.fields(schema.StrategyConf)} == {"name", *theirs}
+    assert {f.name for f in dataclasses.fields(schema.StrategyConf)} == {"name", "weighting", *theirs}
+    assert set(dataclasses.fields(schema.StrategyConf)[1].metadata["choices"]) == set(WEIGHTINGS)
     assert set(dataclasses.fields(schema.StrategyConf)[0].metadata["choices"]) == set(STRATEGIES)
-    assert all(f.default is None for f in dataclasses.fields(schema.StrategyConf)[1:])
+    assert all(f.default is None for f in dataclasses.fields(schema.StrategyConf)[2:])
     optax, warm_up = schema.OptaxConf(), WarmUp()
     assert (optax.name, optax.arguments, optax.steps) == (warm_up.optimizer, warm_up.arguments, warm_up.steps)
 

@@ -16,6 +16,8 @@ SENTENCES = (
     "optimization/uncertainty/assess.py",
     "optimization/uncertainty/identifiable.py",
     "optimization/uncertainty/noise.py",
+    "optimization/whitened/finish.py",
+    "optimization/whitened/limits.py",
     "result/records.py",
 )
 #: Exceptions that users see by their text, beside InputError.

@@ -30,6 +30,7 @@ from homodyne.optimization.normal import PassSums
 from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.source import View, all_frames, subset
 from homodyne.optimization.trust_region import Info, State, Tolerances, minimize
+from homodyne.optimization.whitened.finish import weighted
 from homodyne.result import FitResult, Status
 
 log = logging.getLogger("homodyne")
@@ -62,7 +63,10 @@ def solve(request: Request, checkpoint: str | os.PathLike[str] | None) -> FitRes
         for info in beginning.passes:
             history.add("subset", info)
         n, mapping, state = compete(request, held, beginning.contenders, journal, history, whole)
-        result = assessed(Outcome(request, state, mapping, beginning, n, held, history, monitor))
+        outcome = Outcome(request, state, mapping, beginning, n, held, history, monitor)
+        result = (
+            assessed(outcome) if request.weighting == "uniform" else weighted(outcome, assessed, whole.run_pass(-1))
+        )
     if state.status is not Status.INTERRUPTED:
         journal.remove()
     _tell(result, history.count_full(), time.perf_counter() - began)

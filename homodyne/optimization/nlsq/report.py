@@ -25,7 +25,7 @@ from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.search.base import settings
 from homodyne.optimization.source import View, sector_geometry, sector_names, sector_q
 from homodyne.optimization.trust_region import Info, State
-from homodyne.optimization.uncertainty.assess import Assessment, Fitted, assess
+from homodyne.optimization.uncertainty.assess import Assessment, Fitted, Whitened, assess
 from homodyne.optimization.uncertainty.robust import Robust, scatter
 from homodyne.parameters import unpack
 from homodyne.result import HISTORY_VARIABLES, Decision, FitResult, Memory, Status
@@ -73,7 +73,10 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A finished minimization with everything the record needs; ``contender`` is the one that ended lowest."""
+    """A finished minimization with everything the record needs; ``contender`` is the one that ended lowest.
+
+    ``whitened``: the state is where these sums end, with the sums of uniform weights there.
+    """
 
     request: Request
     state: State
@@ -83,6 +86,7 @@ class Outcome:
     held: View
     history: History
     monitor: MemoryMonitor
+    whitened: Whitened | None = None
 
 
 def build_result(outcome: Outcome) -> FitResult:
@@ -103,7 +107,7 @@ def build_result(outcome: Outcome) -> FitResult:
             request.source, request.model, parameters, state.theta, at, outcome.scaling, moved, unit,
             request.min_lag, request.covariance, request.counts, request.pixels, request.free,
             state.status is Status.CONVERGED, state.status is Status.BORDER,
-            None if loss is None else Robust(loss, scatter(residual * weight)), _repeated(outcome),
+            None if loss is None else Robust(loss, scatter(residual * weight)), _repeated(outcome), outcome.whitened,
         ),
         residual if loss is None else residual * np.asarray(loss.weights(np.nan_to_num(residual * weight))[0]),
         outcome.held.frames,
@@ -156,6 +160,8 @@ def build_result(outcome: Outcome) -> FitResult:
 def _repeated(outcome: Outcome) -> tuple[Linearization, ...]:
     """A pass over every repetition, where c2 is the mean of some; none after Ctrl-C."""
     request, state = outcome.request, outcome.state
+    if outcome.whitened is not None:
+        return outcome.whitened.repeated
     if state.status is Status.INTERRUPTED:
         return ()
     return repeated_passes(request, state.theta, outcome.scaling, state.at.scaling)
@@ -244,12 +250,13 @@ def shared_scaling_refuted(outcome: Outcome) -> list[str]:
     For independent noise the drop in chi2 follows a chi2 distribution with as many degrees of freedom as parameters
     were saved; ``refuted`` means a probability below 0.1 %.
     """
-    at, n_phi = outcome.state.at, len(outcome.request.source.phi)
+    n_phi = len(outcome.request.source.phi)
+    at = outcome.state.at if outcome.whitened is None else outcome.whitened.at
     saved = 2 * n_phi - outcome.scaling.n_free
     if outcome.request.scaling not in ("auto", "fourier") or saved <= 0:
         return []
     phi = np.asarray(outcome.request.source.phi)
-    sigma = np.asarray(outcome.request.source.sigma, dtype=float)
+    sigma = np.asarray(outcome.request.source.sigma, dtype=float) if outcome.whitened is None else np.ones(n_phi)
     chi2, pairs, noise = freed(at, make_scaling("individual", phi), sigma)
     drop = (at.chi2.sum() - chi2.sum()) / noise
     limit = chdtri(saved, _REFUTED_LEVEL)  # the value that chi2 exceeds with that probability

@@ -23,6 +23,7 @@ from homodyne.parameters import Parameter, check_values, with_bounds
 from homodyne.result import Decision
 
 COVARIANCES = ("speckle", "repetitions", "jackknife", "iid")
+WEIGHTINGS = ("uniform", "whitened", "auto")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Request:
     n_points: int
     decision: Decision
     cluster: Cluster | None = None
+    weighting: str = "uniform"
 
     @property
     def free(self) -> np.ndarray:
@@ -78,6 +80,7 @@ def check_request(
     min_lag: int,
     options: NLSQOptions,
     client: Any = None,
+    weighting: str = "uniform",
 ) -> Request:
     """Check everything that can be checked without reading data.
 
@@ -99,6 +102,7 @@ def check_request(
         )  # fmt: skip
     if covariance == "repetitions":
         _check_repetitions(source, options)
+    _check_weighting(weighting, covariance, options)
     for name, value in (("counts", counts), ("pixels", pixels)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(name, value, "must be a positive number", "leave it out to estimate it from the data")
@@ -135,7 +139,25 @@ def check_request(
         n_points,
         decision,
         None if client is None else Cluster(client),
+        weighting,
     )
+
+
+def _check_weighting(weighting: str, covariance: str, options: NLSQOptions) -> None:
+    if weighting not in WEIGHTINGS:
+        raise InputError("weighting", weighting, "is unknown", f"choose one of {', '.join(WEIGHTINGS)}")
+    if weighting != "whitened":
+        return
+    if options.robust is not None:
+        raise InputError(
+            "weighting", weighting, "does not go with a robust loss: weights mix pairs, a loss judges them one by one",
+            "use loss=linear, or weighting=uniform",
+        )  # fmt: skip
+    if covariance == "iid":
+        raise InputError(
+            "weighting", weighting, "leaves no pairs that could be counted as independent, which covariance=iid does",
+            "use covariance=speckle, or weighting=uniform",
+        )  # fmt: skip
 
 
 def _check_repetitions(source: BlockSource, options: NLSQOptions) -> None:

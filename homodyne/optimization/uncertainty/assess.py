@@ -35,11 +35,27 @@ _EXCESS_SD, _EXCESS = 4.0, 1.1
 
 
 @dataclasses.dataclass(frozen=True)
+class Whitened:
+    """The final sums of a whitened fit, weights included, and what the noise of the light makes of them.
+
+    ``chi2_mean``, ``chi2_sd`` (n_phi,): of uniform weights, as ``SpeckleErrors`` has them. ``repeated``: as in ``Fitted``.
+    """
+
+    at: Linearization
+    noise: SpeckleNoise
+    scores: Scores
+    chi2_mean: np.ndarray
+    chi2_sd: np.ndarray
+    repeated: tuple[Linearization, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitted:
     """A solution to be assessed; ``moved`` (p,) tells which parameters were free and not at a bound.
 
     ``chi2_reduced`` scales iid errors; ``robust`` is None for least squares.
     ``repeated`` are linearizations with the data of every repetition alone, where c2 is the mean of some.
+    ``whitened``: the estimate is that of these sums, and ``at`` holds those of uniform weights there.
     """
 
     source: BlockSource
@@ -59,6 +75,18 @@ class Fitted:
     border: bool = False
     robust: Robust | None = None
     repeated: tuple[Linearization, ...] = ()
+    whitened: Whitened | None = None
+
+    @property
+    def linear(self) -> Linearization:
+        """The sums that the estimate is made of."""
+        return self.at if self.whitened is None else self.whitened.at
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """The noise by which those sums are divided, (n_phi,)."""
+        sigma = np.asarray(self.source.sigma, dtype=float)
+        return sigma if self.whitened is None else np.ones(len(sigma))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +112,7 @@ def assess(
         residual: (n_phi, m, m) on some frames (m,), NaN where there is no valid point.
         signal: theta -> s on the same pairs, None where the model makes no sense.
     """
-    design = make_design(fitted.at, fitted.scaling, fitted.moved)
+    design = make_design(fitted.linear, fitted.scaling, fitted.moved)
     phi = np.asarray(fitted.source.phi, dtype=float)
     found: dict[str, Errors] = {}
     noise, scores, speckle, expectation = _speckle(fitted, design)
@@ -95,8 +123,9 @@ def assess(
     left_out = jackknife(design) if len(phi) >= LEAST_ANGLES else None
     if left_out is not None:
         found["jackknife"] = left_out.errors
-    found["iid"] = iid_errors(design, fitted.chi2_reduced)
-    method = fitted.covariance if fitted.covariance in found else "iid"
+    if fitted.whitened is None:  # whose weights leave no pairs to be counted as independent
+        found["iid"] = iid_errors(design, fitted.chi2_reduced)
+    method = fitted.covariance if fitted.covariance in found else ("iid" if "iid" in found else "speckle")
     uncertainties = {name: _uncertainty(errors) for name, errors in found.items()}
     open_ones = tuple(sorted({*design.undetermined, *outside_bounds(uncertainties[method], fitted.parameters)}))
     curves = rate_table(fitted.model, fitted.theta, fitted.source, uncertainties, method, _without_error(fitted))
@@ -120,6 +149,8 @@ def assess(
 def _speckle(
     fitted: Fitted, design: Design
 ) -> tuple[SpeckleNoise | None, Scores | None, SpeckleErrors | None, Expected | None]:
+    if fitted.whitened is not None:
+        return _of_whitened(fitted.whitened, design)
     pairs = fitted.at.scaling
     if fitted.covariance != "speckle" or not np.any((pairs[:, 0] > 0) & (pairs[:, 1] > 0)):
         return None, None, None, None
@@ -134,6 +165,12 @@ def _speckle(
         expectation = expected(counted, noise, fitted.at, fitted.min_lag)
         scores = with_loss(scores, expectation, fitted.at, sigma)
     return noise, scores, speckle_errors(design, scores, sigma), expectation
+
+
+def _of_whitened(whitened: Whitened, design: Design) -> tuple[SpeckleNoise, Scores, SpeckleErrors, None]:
+    errors = speckle_errors(design, whitened.scores, np.ones(len(whitened.chi2_mean)))
+    errors = dataclasses.replace(errors, chi2_mean=whitened.chi2_mean, chi2_sd=whitened.chi2_sd)
+    return whitened.noise, whitened.scores, errors, None
 
 
 def _without_error(fitted: Fitted) -> frozenset[int]:
@@ -186,9 +223,10 @@ def _findings(
         yield f"The errors of the others hold for {', '.join(bound)} at the bound, where the fit wants to leave it"
     if curved:
         names = [fitted.parameters[i].name for i in curved]
+        of_uniform = "" if fitted.whitened is None else " of a fit with uniform weights"
         yield (
             f"{', '.join(names)}: the model is far from linear within two errors, and intervals are not symmetric: "
-            f"profile('{names[0]}') gives them"
+            f"profile('{names[0]}'){of_uniform} gives them"
         )
     if speckle is not None:
         yield _goodness(fitted, speckle, expectation)
@@ -292,7 +330,7 @@ def _disagreement(
     fitted: Fitted, design: Design, scores: Scores, left_out: Jackknife, speckle: SpeckleErrors
 ) -> Iterator[str]:
     """Parameters whose jackknife error is far from all that the noise of speckle makes it, in logarithms."""
-    expected = expected_variances(design, scores, np.asarray(fitted.source.sigma, dtype=float))
+    expected = expected_variances(design, scores, fitted.sigma)
     found = (left_out.errors.root[design.free] ** 2).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn, here = 0.5 * np.log(expected), 0.5 * np.log(found)

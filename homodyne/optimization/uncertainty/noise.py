@@ -113,7 +113,7 @@ def estimate_noise(
     """
     n_phi = len(source.phi)
     offset = scaling[:, 1]
-    contrast = _usable_contrast(scaling[:, 0] / offset)
+    contrast = usable_contrast(scaling[:, 0] / offset)
     with ThreadPoolExecutor(n_workers()) as pool:
         angles = list(pool.map(lambda k: _Angle(source, model, theta, k, scaling[k]), range(n_phi)))
     if counts is not None:
@@ -148,7 +148,7 @@ def estimate_noise(
     return SpeckleNoise(contrast, nu, found, offset, counts_source, pixels_source)
 
 
-def _usable_contrast(contrast: np.ndarray) -> np.ndarray:
+def usable_contrast(contrast: np.ndarray) -> np.ndarray:
     """Contrasts a speckle pattern can have: one that noise drove out of (0, 1] takes the median of the others."""
     good = (contrast > 0) & (contrast <= 1)
     typical = float(np.median(contrast[good])) if good.any() else 1.0

@@ -1,0 +1,134 @@
+"""A finished fit with uniform weights becomes a whitened one, where that is possible and of use; the record says which."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from homodyne.optimization.nlsq.checkpoint import PassFunction
+from homodyne.optimization.nlsq.problem import problem
+from homodyne.optimization.nlsq.report import Outcome, build_result
+from homodyne.optimization.nlsq.request import Request
+from homodyne.optimization.normal import Linearization, PassSums
+from homodyne.optimization.uncertainty.assess import Whitened
+from homodyne.optimization.uncertainty.noise import estimate_noise
+from homodyne.optimization.whitened.limits import Plan, plan
+from homodyne.optimization.whitened.refine import RIDGE, Refined, refine
+from homodyne.result import FitResult, Status, Weighting
+
+log = logging.getLogger("homodyne")
+
+INTERRUPTED = "it was interrupted"
+# Geometric mean of whitened over uniform errors above which the uniform ones are recommended.
+_WORSE = 1.0
+
+
+def weighted(outcome: Outcome, assessed: Callable[[Outcome], FitResult], run_pass: PassFunction) -> FitResult:
+    """The result with the weights that the request asks for.
+
+    Args:
+        outcome: of the fit with uniform weights. assessed: gives its result. run_pass: sums with uniform weights.
+    """
+    request = outcome.request
+    pilot = assessed(dataclasses.replace(outcome, request=dataclasses.replace(request, covariance="speckle")))
+    sizes = plan(request)
+    reason = _unusable(request, pilot, sizes)
+    if reason is None:
+        try:
+            return _whitened(outcome, pilot, sizes, run_pass)
+        except KeyboardInterrupt:
+            reason = INTERRUPTED
+    return _uniform(outcome, pilot, assessed, reason)
+
+
+def _uniform(outcome: Outcome, pilot: FitResult, assessed: Callable[[Outcome], FitResult], reason: str) -> FitResult:
+    """The fit with uniform weights, and why it is not whitened: a warning where that was asked for."""
+    asked = outcome.request.weighting
+    record = Weighting(asked=asked, reason=reason, uniform=pilot.theta, uniform_stderr=pilot.stderr)
+    result = pilot if outcome.request.covariance == "speckle" else assessed(outcome)
+    if asked == "auto" and reason != INTERRUPTED:
+        log.info("Weighting: uniform, %s", reason)
+        return dataclasses.replace(result, weighting=record)
+    text = f"The fit is not whitened, weights are uniform: {reason}."
+    return dataclasses.replace(result, weighting=record, warnings=(*result.warnings, text))
+
+
+def _unusable(request: Request, pilot: FitResult, sizes: Plan) -> str | None:
+    """Why a fit cannot be whitened."""
+    if pilot.status in (Status.INTERRUPTED, Status.STALLED):
+        return f"the fit with uniform weights ended with status {pilot.status.value}"
+    if "speckle" not in pilot.uncertainties:
+        return "the data do not tell the noise of speckle that the weights are made of"
+    if request.options.robust is not None:
+        return "a robust loss judges pairs one by one"
+    return sizes.too_large
+
+
+def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFunction) -> FitResult:
+    request, state = outcome.request, outcome.state
+    noise = estimate_noise(request.source, request.model, state.theta, state.at.scaling, request.counts, request.pixels)
+    assert noise is not None
+    log.info(
+        "Whitened fit: the noise of %d frames in %d block%s", sizes.n_t, sizes.blocks, "s" if sizes.blocks > 1 else ""
+    )
+    refined = refine(request, problem(request, _no_pass), outcome.scaling, state, noise, longest=sizes.longest)
+    at = uniform_at(run_pass(refined.theta, refined.at.scaling), np.asarray(request.source.sigma, dtype=float))
+    whitened = Whitened(refined.at, refined.noise, refined.scores, *_expected_chi2(pilot, at), refined.repeated)
+    whole = dataclasses.replace(outcome, state=dataclasses.replace(refined.state, at=at), whitened=whitened)
+    result = build_result(whole)
+    record = _record(request, pilot, result, refined, sizes)
+    if request.weighting == "auto" and record.recommended == "uniform":
+        log.info("Weighting: uniform, %s", record.reason)
+        return dataclasses.replace(
+            pilot, weighting=dataclasses.replace(record, name="uniform"), findings=(*pilot.findings, record.reason)
+        )
+    return dataclasses.replace(result, weighting=record, findings=(_sentence(record), *result.findings))
+
+
+def _no_pass(theta: np.ndarray) -> Linearization:
+    raise NotImplementedError  # passes of a whitened fit are its own
+
+
+def uniform_at(sums: PassSums, sigma: np.ndarray) -> Linearization:
+    """The sums with uniform weights at the contrast and offset of ``sums.reference``, none of them fitted again."""
+    f = sums.factors / sigma[:, None, None]
+    n_phi, m, q = f.shape
+    residual = f[:, :, -1]
+    theta = (sums.reference[:, 0, None, None] * f[:, :, 2:-1]).reshape(n_phi * m, q - 3)
+    chi2 = (residual**2).sum(1)
+    nothing = np.zeros((n_phi * m, 0))
+    return Linearization(
+        0.5 * float(chi2.sum()), theta, residual.reshape(-1), sums.reference, chi2, nothing, theta, sums
+    )
+
+
+def _expected_chi2(pilot: FitResult, at: Linearization) -> tuple[np.ndarray, np.ndarray]:
+    """Of every sector with uniform weights, and its standard deviation: what the pilot found."""
+    counts = np.maximum(at.counts, 1)
+    return pilot.diagnostics["chi2_expected"].values * counts, pilot.diagnostics["chi2_sd"].values * counts
+
+
+def _record(request: Request, pilot: FitResult, result: FitResult, refined: Refined, sizes: Plan) -> Weighting:
+    uniform, whitened = pilot.stderr_by("speckle"), result.stderr_by("speckle")
+    logs = [
+        np.log(whitened[n] / uniform[n])
+        for n in uniform
+        if np.isfinite([uniform[n], whitened[n]]).all() and min(uniform[n], whitened[n]) > 0
+    ]
+    ratio = float(np.exp(np.mean(logs))) if logs else float("nan")
+    recommended = "uniform" if ratio > _WORSE else "whitened"
+    return Weighting(
+        "whitened", request.weighting, recommended,
+        f"errors predicted from the noise of speckle are {ratio:.2f} times those of uniform weights (geometric mean)",
+        dict(pilot.theta), uniform, dict(result.theta), whitened, ratio, RIDGE, sizes.longest, refined.passes, refined.seconds,
+    )  # fmt: skip
+
+
+def _sentence(record: Weighting) -> str:
+    text = f"Whitened weights: {record.reason}"
+    if record.recommended == "uniform":
+        return f"{text}; use weighting=uniform"
+    return text
