@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from homodyne.fitting import fit, plan, profile
     from homodyne.models import Channel, Model, get_model
     from homodyne.optimization.nlsq.options import NLSQOptions
+    from homodyne.optimization.posterior.memory import estimate_cmc_memory_gb
+    from homodyne.optimization.posterior.priors import Prior
     from homodyne.parameters import Parameter
     from homodyne.result import FitResult, Status
+    from homodyne.result.posterior import Posterior
+    from homodyne.sampling import sample
 
 __version__ = "0.1.0"
 
@@ -28,12 +32,16 @@ _HOMES = {
     "Model": "homodyne.models",
     "NLSQOptions": "homodyne.optimization.nlsq.options",
     "Parameter": "homodyne.parameters",
+    "Posterior": "homodyne.result.posterior",
+    "Prior": "homodyne.optimization.posterior.priors",
     "Status": "homodyne.result",
     "compare": "homodyne.comparison",
+    "estimate_cmc_memory_gb": "homodyne.optimization.posterior.memory",
     "fit": "homodyne.fitting",
     "get_model": "homodyne.models",
     "plan": "homodyne.fitting",
     "profile": "homodyne.fitting",
+    "sample": "homodyne.sampling",
 }
 
 __all__ = [
@@ -44,12 +52,16 @@ __all__ = [
     "Model",
     "NLSQOptions",
     "Parameter",
+    "Posterior",
+    "Prior",
     "Status",
     "compare",
+    "estimate_cmc_memory_gb",
     "fit",
     "get_model",
     "plan",
     "profile",
+    "sample",
 ]
 
 

@@ -16,14 +16,11 @@ import numpy as np
 
 from homodyne.errors import InputError
 from homodyne.models import Model
-from homodyne.optimization.nlsq.engine import passes
+from homodyne.optimization.nlsq.finished import Finished, request_of
 from homodyne.optimization.nlsq.options import NLSQOptions
-from homodyne.optimization.nlsq.problem import evaluator, problem
-from homodyne.optimization.nlsq.progress import Progress
-from homodyne.optimization.nlsq.request import Request, check_request
-from homodyne.optimization.scaling import make_scaling
-from homodyne.optimization.search import get_strategy
-from homodyne.optimization.source import BlockSource, all_frames
+from homodyne.optimization.nlsq.problem import problem
+from homodyne.optimization.nlsq.request import Request
+from homodyne.optimization.source import BlockSource
 from homodyne.optimization.trust_region import Info, Tolerances, minimize
 from homodyne.parameters import pack
 from homodyne.result import FitResult
@@ -94,9 +91,9 @@ def profile(
         InputError: a parameter that is unknown, fixed, or numerically undetermined, or a level outside (0, 1).
     """
     index = _index(result, name)
-    request = _request(source, model, result, options or NLSQOptions(), client)
+    request = request_of(source, model, result, options or NLSQOptions(), client)
     best = pack(result.theta, result.parameters)
-    walk = _start(request, result, index, best)
+    walk = _start(request, result, index)
     error = float(np.sqrt((result.uncertainty.root[index] ** 2).sum()))
     most = max(quantile(level) for level in levels) ** 2
     sides = [_side(walk, best, error * sign, most) for sign in (-1.0, 1.0)]
@@ -131,36 +128,16 @@ def _index(result: FitResult, name: str) -> int:
     return index
 
 
-def _request(source: BlockSource, model: Model, result: FitResult, options: NLSQOptions, client: Any) -> Request:
-    bounds = {p.name: (p.lower, p.upper) for p in result.parameters}
-    min_lag = int(result.provenance.get("min_lag", 1))
-    fitted = result.provenance.get("options", {})
-    order = fitted.get("fourier_order", options.fourier_order)
-    loss, scale = fitted.get("loss", "linear"), fitted.get("loss_scale", options.loss_scale)
-    passes = result.decision.passes
-    if client is not None or passes == "distributed":
-        passes = "hybrid_streaming" if client is None else "distributed"
-    return check_request(
-        source, model, scaling=result.scaling, strategy=get_strategy(passes), client=client, warm_up=None, start={},
-        fixed=result.fixed, bounds=bounds, covariance="iid", counts=None, pixels=None, min_lag=min_lag,
-        options=dataclasses.replace(options, fourier_order=order, loss=loss, loss_scale=scale),
-    )  # fmt: skip
-
-
-def _start(request: Request, result: FitResult, index: int, best: np.ndarray) -> _Walk:
+def _start(request: Request, result: FitResult, index: int) -> _Walk:
     """Everything ready, the least cost measured with the same sums as all others."""
-    pairs = np.stack([result.contrast, result.offset], axis=1)
-    mapping = make_scaling(request.scaling, request.source.phi, request.options.fourier_order, pairs, request.source.q)
-    run_pass = passes(request, all_frames(request.source), Progress(request.n_points, _TOLERANCES), "float64")
-    evaluate = evaluator(request, run_pass, mapping, pairs)
+    finished = Finished.of(request, result, _TOLERANCES)
     iid, honest = (result.uncertainties[m].root for m in ("iid", result.covariance_method))
     variance = float(iid[index] @ iid[index])
     slope = iid @ iid[index] / variance
     ratio = float(honest[index] @ honest[index]) / variance
-    least = 2 * evaluate(best).cost
     # of a robust loss chi2 is no measure of the noise that iid errors scale with
     unit = result.provenance.get("loss", {}).get("unit", result.chi2_reduced)
-    return _Walk(request, index, evaluate, slope, least, unit * ratio, passes=1)
+    return _Walk(request, index, finished.evaluate, slope, 2 * finished.at.cost, unit * ratio, passes=1)
 
 
 def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.ndarray, np.ndarray]:

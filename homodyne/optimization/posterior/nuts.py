@@ -1,0 +1,114 @@
+"""Draws from a log density by the no-U-turn sampler of numpyro, chain by chain, a chain a processor."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homodyne.optimization.posterior.target import Target
+from homodyne.optimization.processors import n_workers
+
+log = logging.getLogger("homodyne")
+
+_CHUNK = 50  # draws between two looks at the clock
+_TELL_SECONDS = 10.0
+_DEPTH = 8  # trees of at most 2**8 - 1 steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Of all chains, after warm-up.
+
+    Attributes:
+        z: (chains, draws, f). log_density, n_steps, acceptance, diverging: (chains, draws).
+    """
+
+    z: np.ndarray
+    log_density: np.ndarray
+    n_steps: np.ndarray
+    acceptance: np.ndarray
+    diverging: np.ndarray
+
+
+def draw(
+    target: Target, n_chains: int, n_samples: int, n_warmup: int, seed: int, label: str = "Sampling", width: float = 1.0
+) -> Draws:
+    """Draw from a target; the result depends on the seed and not on the number of processors.
+
+    Args:
+        label: of the lines in the log. width: of the normal distribution of z in which chains start.
+    """
+    from numpyro.infer.hmc import hmc
+
+    init, step = hmc(potential_fn_gen=lambda of: lambda z: -of.log_density(z), algo="NUTS")
+    n_free = int(target.coordinates.center.shape[0])
+
+    @jax.jit
+    def chunk(state: Any, of: Target) -> Any:
+        def one(state: Any, _: None) -> Any:
+            state = step(state, (of,))
+            kept = (state.z, state.potential_energy, state.num_steps, state.accept_prob, state.diverging)
+            return state, kept
+
+        return jax.lax.scan(one, state, length=_CHUNK)
+
+    progress = _Progress(label, n_chains * (n_warmup + n_samples))
+    keys = jax.random.split(jax.random.PRNGKey(seed), n_chains)
+    starts = [_start(target, n_free, key, width) for key in keys]
+    # one after the other: they set what all share
+    states = [
+        init(
+            z, num_warmup=n_warmup, dense_mass=True, target_accept_prob=0.8, max_tree_depth=_DEPTH,
+            rng_key=key, model_args=(target,),
+        )
+        for z, key in zip(starts, keys, strict=True)
+    ]  # fmt: skip
+
+    def chain(state: Any) -> list[np.ndarray]:
+        parts: list[list[np.ndarray]] = []
+        for _ in range(-(-(n_warmup + n_samples) // _CHUNK)):
+            state, part = chunk(state, target)
+            parts.append([np.asarray(a) for a in part])
+            progress.advance(_CHUNK)
+        return [np.concatenate(a)[n_warmup : n_warmup + n_samples] for a in zip(*parts, strict=True)]
+
+    with ThreadPoolExecutor(min(n_chains, n_workers())) as pool:
+        chains = list(pool.map(chain, states))
+    z, potential, n_steps, acceptance, diverging = (np.stack([c[i] for c in chains]) for i in range(5))
+    return Draws(z, -potential, n_steps, acceptance, diverging)
+
+
+def _start(target: Target, n_free: int, key: jax.Array, width: float) -> jax.Array:
+    """A point near the fit where the density is not zero."""
+    density: Callable[..., jax.Array] = jax.jit(lambda z, of: of.log_density(z))
+    first = width * jax.random.normal(key, (n_free,))
+    for _ in range(20):
+        if np.isfinite(float(density(first, target))):
+            break
+        first = 0.5 * first
+    return jnp.asarray(first)
+
+
+class _Progress:
+    """A line in the log now and then, with the time that is left."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label, self._total, self._done = label, total, 0
+        self._began = self._told = time.perf_counter()
+
+    def advance(self, n: int) -> None:
+        self._done += n
+        now = time.perf_counter()
+        if now - self._told < _TELL_SECONDS or self._done >= self._total:
+            return
+        self._told = now
+        left = (now - self._began) * (self._total - self._done) / self._done
+        log.info("%s: %d of %d draws, about %.0f s left", self._label, self._done, self._total, left)

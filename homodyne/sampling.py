@@ -1,0 +1,135 @@
+"""Sample the posterior of a model's parameters. Usable without configuration files and without tracking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from homodyne.errors import InputError
+from homodyne.files import require_writable
+from homodyne.fitting import fit as fit_dataset
+from homodyne.models import Model, get_model
+from homodyne.optimization.nlsq.finished import Finished, request_of
+from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.posterior.consensus import COMBINERS
+from homodyne.optimization.posterior.priors import Prior, make_priors
+from homodyne.optimization.posterior.run import Settings, run
+from homodyne.optimization.posterior.shards import make_groups
+from homodyne.optimization.processors import n_workers as granted
+from homodyne.optimization.source import BlockSource
+from homodyne.result import FitResult
+from homodyne.result.posterior import Posterior
+
+METHODS = ("nuts", "cmc")
+LIKELIHOODS = ("honest", "iid")
+
+
+def sample(
+    dataset: BlockSource,
+    model: str | Model = "laminar_flow",
+    scaling: str = "individual",
+    method: str = "nuts",
+    *,
+    likelihood: str = "honest",
+    fit: FitResult | None = None,
+    priors: Mapping[str, Prior | Mapping[str, Any]] | None = None,
+    shards: int | str = "auto",
+    max_points_per_shard: int | str = "auto",
+    n_workers: int | None = None,
+    combiner: str = "importance",
+    n_chains: int = 4,
+    n_samples: int = 1500,
+    n_warmup: int = 500,
+    seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
+    options: NLSQOptions | None = None,
+    **settings: Any,
+) -> Posterior:
+    """Posterior of the physical parameters, contrast and offset at their best for each of them.
+
+    The likelihood is that of all data, reduced to a summary by one pass over them (optimization/posterior/summary.py), so
+    that sampling takes as long for 10**4 points as for 10**10.
+
+    Args:
+        dataset, model, scaling: as for ``homodyne.fit``. settings: its other arguments, for the fit that is made first.
+        method: ``nuts``, all data at once; ``cmc``, Consensus Monte Carlo: shards of whole sectors in processes of their own,
+            combined with full covariance matrices.
+        likelihood: ``honest``, whose widths are those of the errors of the fit (covariance=speckle by default); ``iid``, as if
+            pairs were independent, too narrow.
+        fit: a finished fit of the same data, made where it is missing.
+        priors: by parameter: ``Prior("normal", mean, sd)``, ``Prior("log_uniform")``; uniform within the bounds by default.
+        shards, max_points_per_shard: how many shards, or how large at most; shards are never smaller than two sectors.
+        n_workers: processes at a time; as many as processors were granted by default.
+        combiner: of shards: ``importance``, consensus draws weighted by the posterior of all data; ``gaussian``, consensus alone.
+        n_chains, n_samples, n_warmup: chains, draws of each that are kept, and draws before them.
+        seed: of all random numbers.
+        folder: where finished shards are kept, so that the same call goes on after it was stopped.
+        options: memory settings of the passes.
+
+    Returns:
+        Posterior. One that did not converge is returned too: look at ``status`` and ``message``.
+
+    Raises:
+        InputError: bad input, naming field, value and remedy.
+    """
+    _check(method, likelihood, combiner, n_chains=n_chains, n_samples=n_samples, n_warmup=n_warmup)
+    if n_workers is not None and n_workers < 1:
+        raise InputError("n_workers", n_workers, "must be at least 1", "leave it out to use all processors")
+    convention = settings.get("convention", "physical")
+    if fit is not None:
+        if settings:
+            raise InputError(
+                "fit", next(iter(settings)), "is a setting of the fit, which is already there", "leave it out"
+            )
+        scaling, convention = fit.scaling, fit.convention
+        if isinstance(model, str) and model != fit.model:
+            raise InputError("model", model, f"is not the model of the fit, {fit.model}", "give the same model")
+    chosen = get_model(model, convention) if isinstance(model, str) else model
+    given = make_priors(priors, chosen.parameters if fit is None else fit.parameters)
+    if fit is None:
+        fit = fit_dataset(dataset, chosen, scaling, options=options, **settings)
+    _check_fit(fit, likelihood, method)
+    request = request_of(dataset, chosen, fit, options or NLSQOptions())
+    groups = make_groups(dataset, request.n_points, shards, max_points_per_shard) if method == "cmc" else []
+    kept = None if folder is None else require_writable(Path(folder), "folder")
+    return run(
+        dataset, chosen, fit, Finished.of(request, fit), given,
+        Settings(
+            likelihood, n_chains, n_samples, n_warmup, seed, n_workers or granted(), combiner, tuple(groups), kept
+        ),
+    )  # fmt: skip
+
+
+def _check(method: str, likelihood: str, combiner: str, **numbers: int) -> None:
+    for name, value, choices in (
+        ("method", method, METHODS), ("likelihood", likelihood, LIKELIHOODS), ("combiner", combiner, COMBINERS),
+    ):  # fmt: skip
+        if value not in choices:
+            raise InputError(name, value, "is unknown", f"choose one of {', '.join(choices)}")
+    least = {"n_chains": 2, "n_samples": 50, "n_warmup": 50}
+    for name, number in numbers.items():
+        if number < least[name]:
+            raise InputError(
+                name, number, f"must be at least {least[name]}", "R-hat needs several chains, and they need time"
+            )
+
+
+def _check_fit(fit: FitResult, likelihood: str, method: str) -> None:
+    if likelihood == "honest" and fit.covariance_method == "iid":
+        raise InputError(
+            "likelihood", likelihood, "needs honest errors, and those of the fit are iid",
+            "fit with covariance='speckle', or use likelihood='iid' for comparison",
+        )  # fmt: skip
+    if fit.provenance.get("options", {}).get("loss", "linear") != "linear":
+        raise InputError(
+            "loss", fit.provenance["options"]["loss"], "has no likelihood here", "sample a fit with loss=linear"
+        )
+    if method == "cmc" and fit.scaling not in ("individual", "constant"):
+        raise InputError(
+            "scaling", fit.scaling, "ties all sectors together, and shards would each have their own",
+            "use scaling='individual', or method='nuts'",
+        )  # fmt: skip
+    if all(name in fit.fixed for name in fit.theta):
+        raise InputError("fixed", sorted(fit.fixed), "leaves nothing to sample", "free a parameter")
