@@ -72,6 +72,7 @@ def fitted(model: str, c2: np.ndarray, phi: np.ndarray) -> dict:
         "name": record.name,
         "ratio": record.ratio,
         "method": result.covariance_method,
+        "p_value": record.p_value,
     }
     out["seconds"] = [time.perf_counter() - began, record.seconds]
     for weighting in ("uniform", "whitened"):

@@ -75,6 +75,8 @@ class Weighting:
         uniform, uniform_stderr, whitened, whitened_stderr: values, and errors from the noise of speckle, of the parameters
             by name; empty where they were not computed.
         ratio: geometric mean of whitened over uniform errors; NaN where one is missing.
+        p_value: probability of whitened residuals that do as badly, or worse, against shapes that no parameter has, if model
+            and noise are right; NaN where it was not computed.
         ridge: of the weights, in units of the contrast. block_frames: most frames that were whitened together.
         passes, seconds: what whitening took.
     """
@@ -88,6 +90,7 @@ class Weighting:
     whitened: dict[str, float] = dataclasses.field(default_factory=dict)
     whitened_stderr: dict[str, float] = dataclasses.field(default_factory=dict)
     ratio: float = math.nan
+    p_value: float = math.nan
     ridge: float = 0.0
     block_frames: int = 0
     passes: int = 0

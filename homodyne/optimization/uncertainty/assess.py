@@ -32,13 +32,16 @@ from homodyne.result import Uncertainty
 _DISAGREE = 4.0
 # Excess of chi2 over what the speckle noise makes, in standard deviations and as a ratio, that is called a misfit.
 _EXCESS_SD, _EXCESS = 4.0, 1.1
+# Probability below which the residuals of a whitened fit are not taken for noise.
+_REFUTED = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Whitened:
     """The final sums of a whitened fit, weights included, and what the noise of the light makes of them.
 
-    ``chi2_mean``, ``chi2_sd`` (n_phi,): of uniform weights, as ``SpeckleErrors`` has them. ``repeated``: as in ``Fitted``.
+    ``chi2_mean``, ``chi2_sd`` (n_phi,): of uniform weights, as ``SpeckleErrors`` has them. ``p_value``: of residuals that do as
+    badly, or worse, in tests with shapes that no parameter has, see ``whitened.misfit``. ``repeated``: as in ``Fitted``.
     """
 
     at: Linearization
@@ -46,6 +49,7 @@ class Whitened:
     scores: Scores
     chi2_mean: np.ndarray
     chi2_sd: np.ndarray
+    p_value: float
     repeated: tuple[Linearization, ...] = ()
 
 
@@ -126,6 +130,12 @@ def assess(
     if fitted.whitened is None:  # whose weights leave no pairs to be counted as independent
         found["iid"] = iid_errors(design, fitted.chi2_reduced)
     method = fitted.covariance if fitted.covariance in found else ("iid" if "iid" in found else "speckle")
+    disagreeing = (
+        tuple(_disagreement(fitted, design, scores, left_out, speckle)) if left_out and speckle and scores else ()
+    )
+    doubt = _doubt(fitted, speckle, expectation, disagreeing)
+    if doubt and method == "speckle" and left_out is not None:
+        method = "jackknife"
     uncertainties = {name: _uncertainty(errors) for name, errors in found.items()}
     open_ones = tuple(sorted({*design.undetermined, *outside_bounds(uncertainties[method], fitted.parameters)}))
     curves = rate_table(fitted.model, fitted.theta, fitted.source, uncertainties, method, _without_error(fitted))
@@ -142,7 +152,7 @@ def assess(
         curves,
         diagnostics,
         (*_grouped(scores), *_findings(fitted, stderr, open_ones, curved, curves, noise, speckle, expectation)),
-        tuple(_warnings(fitted, design, scores, speckle, expectation, left_out, alike, method)),
+        tuple(_warnings(fitted, design, speckle, expectation, disagreeing, alike, method, doubt)),
     )
 
 
@@ -284,14 +294,16 @@ def _misfit(fitted: Fitted, speckle: SpeckleErrors, expectation: Expected | None
 def _warnings(
     fitted: Fitted,
     design: Design,
-    scores: Scores | None,
     speckle: SpeckleErrors | None,
     expectation: Expected | None,
-    left_out: Jackknife | None,
+    disagreeing: tuple[str, ...],
     alike: list[tuple[int, int, float]],
     method: str,
+    doubt: bool,
 ) -> Iterator[str]:
-    if method != fitted.covariance and fitted.covariance == "repetitions":
+    if doubt:
+        yield _doubted(fitted, method)
+    elif method != fitted.covariance and fitted.covariance == "repetitions":
         yield "Errors are iid, too small where pairs share frames: the fit was interrupted before the repetitions were read."
     elif method != fitted.covariance:
         yield (
@@ -312,18 +324,37 @@ def _warnings(
             f"Angles {named[a]} and {named[b]} degree carry the same noise (correlation {correlation:.2f}): they are not independent "
             "evidence, and the errors count them twice. Leave one out (dataset.phi) or merge them (dataset.angle_merge)."
         )
-    if speckle is None or scores is None:
+    if speckle is None:
         return
     if _misfit(fitted, speckle, expectation):
         yield (
             "chi2 is larger than the noise of speckle explains: the model misses something, or there is noise of another "
             "kind. The errors do not contain it."
         )
-    if left_out is not None:
-        yield from _disagreement(fitted, design, scores, left_out, speckle)
+    yield from disagreeing
     if fitted.repeated:
         names = [fitted.parameters[i].name for i in design.free]
         yield from disagreement(names, design, repetition_errors(design, fitted.repeated), speckle.errors)
+
+
+def _doubt(
+    fitted: Fitted, speckle: SpeckleErrors | None, expectation: Expected | None, disagreeing: tuple[str, ...]
+) -> bool:
+    """Whether model or noise of a whitened fit are refuted, so that what its errors rest on is."""
+    if fitted.whitened is None or speckle is None:
+        return False
+    return fitted.whitened.p_value < _REFUTED or _misfit(fitted, speckle, expectation) or bool(disagreeing)
+
+
+def _doubted(fitted: Fitted, method: str) -> str:
+    assert fitted.whitened is not None
+    text = (
+        "The whitened fit rests on a model or a noise that the data refute (residuals against shapes that no parameter has: "
+        f"p = {fitted.whitened.p_value:.2g}; and the lines below)"
+    )
+    if method == "jackknife":
+        return f"{text}: its errors are those of the jackknife. Compare with weighting=uniform before you believe it."
+    return f"{text}: its errors may be too small. Compare with weighting=uniform before you believe it."
 
 
 def _disagreement(

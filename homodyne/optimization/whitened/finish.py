@@ -15,7 +15,10 @@ from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.normal import Linearization, PassSums
 from homodyne.optimization.uncertainty.assess import Whitened
 from homodyne.optimization.uncertainty.noise import estimate_noise
+from homodyne.optimization.uncertainty.scores import Scores
+from homodyne.optimization.uncertainty.traces import Nodes
 from homodyne.optimization.whitened.limits import Plan, plan
+from homodyne.optimization.whitened.misfit import p_value
 from homodyne.optimization.whitened.refine import RIDGE, Refined, refine
 from homodyne.result import FitResult, Status, Weighting
 
@@ -75,17 +78,27 @@ def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFun
         "Whitened fit: the noise of %d frames in %d block%s", sizes.n_t, sizes.blocks, "s" if sizes.blocks > 1 else ""
     )
     refined = refine(request, problem(request, _no_pass), outcome.scaling, state, noise, longest=sizes.longest)
-    at = uniform_at(run_pass(refined.theta, refined.at.scaling), np.asarray(request.source.sigma, dtype=float))
-    whitened = Whitened(refined.at, refined.noise, refined.scores, *_expected_chi2(pilot, at), refined.repeated)
-    whole = dataclasses.replace(outcome, state=dataclasses.replace(refined.state, at=at), whitened=whitened)
+    state = refined.state
+    at = uniform_at(run_pass(state.theta, state.at.scaling), np.asarray(request.source.sigma, dtype=float))
+    inside = np.array([p.lower < x < p.upper for p, x in zip(request.parameters, state.theta, strict=True)])
+    whitened = Whitened(
+        state.at, refined.light.noise, _scores(request, refined), *_expected_chi2(pilot, at),
+        p_value(state.at, outcome.scaling, request.free & inside, refined.noise), refined.repeated,
+    )  # fmt: skip
+    whole = dataclasses.replace(outcome, state=dataclasses.replace(state, at=at), whitened=whitened)
     result = build_result(whole)
-    record = _record(request, pilot, result, refined, sizes)
+    record = dataclasses.replace(_record(request, pilot, result, refined, sizes), p_value=whitened.p_value)
     if request.weighting == "auto" and record.recommended == "uniform":
         log.info("Weighting: uniform, %s", record.reason)
         return dataclasses.replace(
             pilot, weighting=dataclasses.replace(record, name="uniform"), findings=(*pilot.findings, record.reason)
         )
     return dataclasses.replace(result, weighting=record, findings=(_sentence(record), *result.findings))
+
+
+def _scores(request: Request, refined: Refined) -> Scores:
+    n_t, unknown = len(request.source.t), np.full(len(refined.noise), np.nan)
+    return Scores([n.root for n in refined.noise], unknown, unknown, Nodes(np.arange(n_t), np.ones(n_t)))
 
 
 def _no_pass(theta: np.ndarray) -> Linearization:
@@ -123,7 +136,8 @@ def _record(request: Request, pilot: FitResult, result: FitResult, refined: Refi
     return Weighting(
         "whitened", request.weighting, recommended,
         f"errors predicted from the noise of speckle are {ratio:.2f} times those of uniform weights (geometric mean)",
-        dict(pilot.theta), uniform, dict(result.theta), whitened, ratio, RIDGE, sizes.longest, refined.passes, refined.seconds,
+        dict(pilot.theta), uniform, dict(result.theta), whitened, ratio,
+        ridge=RIDGE, block_frames=sizes.longest, passes=refined.passes, seconds=refined.seconds,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from homodyne.optimization.processors import n_workers
 from homodyne.optimization.source import BlockSource, sector_q
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
 from homodyne.optimization.uncertainty.traces import intensity_traces
-from homodyne.optimization.whitened.sector import Columns, Pairs, coherence, read_pairs
+from homodyne.optimization.whitened.sector import TESTS, Columns, Pairs, coherence, read_pairs
 from homodyne.optimization.whitened.weights import FrameWeights, frame_weights
 
 T = TypeVar("T")
@@ -68,67 +68,71 @@ class Light:
 
 
 @dataclasses.dataclass(frozen=True)
-class _OfSector:
-    gram: np.ndarray
-    count: int
-    spread: np.ndarray
-    root: np.ndarray | None
+class Noise:
+    """What the noise of speckle does to the scores of one sector, and how its residuals do in the tests.
 
-
-def whitened_pass(
-    light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray, with_roots: bool = False
-) -> tuple[PassSums, list[np.ndarray]]:
-    """Sums of X^T W X, X = [s, 1, ds/dtheta, r] at ``theta``, W that of ``pilot``; r against ``reference`` (n_phi, 2).
-
-    Args:
-        with_roots: also what the noise of speckle does to the scores X^T W r, see ``uncertainty.scores.Scores.roots``;
-            weights included, so that they go with sigma = 1.
+    Attributes:
+        root: (T, p + 2), see ``uncertainty.scores.Scores.roots``; weights included, so that it goes with sigma = 1.
+        tests: (TESTS,), Z^T W r of the test shapes Z. test_root: (T, TESTS), of these. cross: (TESTS, p + 2), Z^T W X.
     """
+
+    root: np.ndarray
+    tests: np.ndarray
+    test_root: np.ndarray
+    cross: np.ndarray
+
+
+def whitened_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray) -> PassSums:
+    """Sums of X^T W X, X = [s, 1, ds/dtheta, r] at ``theta``, W that of ``pilot``; r against ``reference`` (n_phi, 2)."""
+
+    def of_sector(k: int) -> tuple[np.ndarray, int, np.ndarray]:
+        pairs, columns, weights = _sector(light, pilot, theta, k)
+        m, residual = columns.size, columns.residual(reference[k])
+        gram = np.zeros((m + 1, m + 1))
+        for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), [residual])):
+            y = weights.apply(x)
+            gram[row, :m] = columns.sums(pairs.masked(y))
+            gram[row, m] = 0.5 * np.vdot(residual, y)
+        return 0.5 * (gram + gram.T), pairs.count, columns.to_parameters
+
+    found = light.each_sector(of_sector)
+    gram = np.array([gram for gram, *_ in found]) * light.strength[:, None, None]
+    factors = factors_from_moments(gram) @ np.array([spread for *_, spread in found])
+    return PassSums(factors, np.array([float(count) for _, count, _ in found]), reference)
+
+
+def noise_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray) -> list[Noise]:
+    """The noise of every sector's scores at ``theta``, from traces of single pixels, and the tests of its residuals."""
     n_phi, n_t = len(light.source.phi), len(light.source.t)
-    n_traces = int(np.clip(_FORMS / (n_phi * n_t**2), _LEAST, _MOST)) if with_roots else 0
-    strength = light.strength
+    n_traces = int(np.clip(_FORMS / (n_phi * n_t**2), _LEAST, _MOST))
     # by the order of the sectors, so that their order in the file does not matter
     rank = np.argsort(np.lexsort((np.asarray(light.source.phi), sector_q(light.source))))
 
-    def of_sector(k: int) -> _OfSector:
-        pairs = read_pairs(light.source, k, light.min_lag)
-        columns = Columns(light.model, theta, light.source, k, pairs, light.free)
-        same = np.array_equal(theta, pilot)
-        signal = columns.s if same else Columns(light.model, pilot, light.source, k, pairs, light.free).s
-        delta = _traces(light, theta, k, pairs, n_traces, int(rank[k])) if with_roots else None
-        return _sums(light, k, pairs, columns, light.weights(signal, k), columns.residual(reference[k]), delta)
-
-    found = light.each_sector(of_sector)
-    gram = np.array([one.gram for one in found]) * strength[:, None, None]
-    factors = factors_from_moments(gram) @ np.array([one.spread for one in found])
-    roots = [one.root * strength[k] for k, one in enumerate(found) if one.root is not None]
-    return PassSums(factors, np.array([float(one.count) for one in found]), reference), roots
-
-
-def _sums(
-    light: Light,
-    k: int,
-    pairs: Pairs,
-    columns: Columns,
-    weights: FrameWeights,
-    residual: np.ndarray,
-    delta: np.ndarray | None,
-) -> _OfSector:
-    """X^T W X of one sector, and X^T W of the noise of traces."""
-    m, contrast = columns.size, float(light.noise.contrast[k])
-    gram = np.zeros((m + 1, m + 1))
-    forms = None if delta is None else np.empty((delta.shape[1], m))
-    for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), [residual])):
-        y = pairs.masked(weights.apply(x))
-        gram[row, :m] = columns.sums(y)
-        gram[row, m] = 0.5 * np.vdot(residual, y)
-        if forms is not None and delta is not None and row < m:
+    def of_sector(k: int) -> Noise:
+        pairs, columns, weights = _sector(light, pilot, theta, k)
+        residual, contrast, m = columns.residual(reference[k]), float(light.noise.contrast[k]), columns.size
+        delta = _traces(light, theta, k, pairs, n_traces, int(rank[k]))
+        forms, tests, cross = np.empty((n_traces, m + TESTS)), np.empty(TESTS), np.empty((TESTS, m))
+        for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), columns.tests())):
+            y = pairs.masked(weights.apply(x))
             forms[:, row] = _forms(y, delta, columns.s, contrast)
-    root = None
-    if forms is not None:
-        unit = float(light.noise.offset[k] / np.sqrt(light.noise.pixels[k] * (len(forms) - 1)))
-        root = unit * (forms - forms.mean(0)) @ columns.to_parameters[:-1, :-1]
-    return _OfSector(0.5 * (gram + gram.T), pairs.count, columns.to_parameters, root)
+            if row >= m:
+                tests[row - m], cross[row - m] = 0.5 * np.vdot(residual, y), columns.sums(y)
+        strength, spread = float(light.strength[k]), columns.to_parameters[:-1, :-1]
+        unit = strength * light.noise.offset[k] / np.sqrt(light.noise.pixels[k] * (n_traces - 1))
+        forms = float(unit) * (forms - forms.mean(0))
+        return Noise(forms[:, :m] @ spread, strength * tests, forms[:, m:], strength * cross @ spread)
+
+    return light.each_sector(of_sector)
+
+
+def _sector(light: Light, pilot: np.ndarray, theta: np.ndarray, k: int) -> tuple[Pairs, Columns, FrameWeights]:
+    """Data of sector ``k``, the columns at ``theta`` and the weights of ``pilot``."""
+    pairs = read_pairs(light.source, k, light.min_lag)
+    columns = Columns(light.model, theta, light.source, k, pairs, light.free)
+    same = np.array_equal(theta, pilot)
+    signal = columns.s if same else Columns(light.model, pilot, light.source, k, pairs, light.free).s
+    return pairs, columns, light.weights(signal, k)
 
 
 def _forms(y: np.ndarray, delta: np.ndarray, s: np.ndarray, contrast: float) -> np.ndarray:

@@ -15,9 +15,7 @@ from homodyne.optimization.source import BlockSource
 from homodyne.optimization.trust_region import Info, Problem, State, Tolerances, minimize
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, usable_contrast
 from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
-from homodyne.optimization.uncertainty.scores import Scores
-from homodyne.optimization.uncertainty.traces import Nodes
-from homodyne.optimization.whitened.passes import Light, whitened_pass
+from homodyne.optimization.whitened.passes import Light, Noise, noise_pass, whitened_pass
 from homodyne.result import Status
 
 log = logging.getLogger("homodyne")
@@ -36,26 +34,17 @@ class Refined:
     """A whitened fit.
 
     Attributes:
-        theta: (p,). state: how the loop ended; ``state.at`` is the linearization in the whitened metric, sigma = 1.
-        scores: what noise does to its scores; chi2 is not known there. noise: of the light.
+        state: how the loop ended; ``state.at`` is the linearization in the whitened metric, sigma = 1.
+        noise: what speckle does to the scores of every sector. light: data, and what the weights were made of.
         passes, seconds: what it took. repeated: linearizations with the data of every repetition alone.
     """
 
     state: State
-    scores: Scores
-    noise: SpeckleNoise
+    noise: list[Noise]
+    light: Light
     passes: int
     seconds: float
-    light: Light
     repeated: tuple[Linearization, ...] = ()
-
-    @property
-    def theta(self) -> np.ndarray:
-        return self.state.theta
-
-    @property
-    def at(self) -> Linearization:
-        return self.state.at
 
 
 def refine(
@@ -70,18 +59,18 @@ def refine(
     """The whitened fit that begins at a pilot.
 
     Args:
-        problem: bounds and what is feasible; its ``evaluate`` is not used. noise: at the pilot.
+        problem: bounds and what is feasible; its ``evaluate`` is not used. noise: at the pilot. longest: frames of a block.
     """
-    began, passes = time.perf_counter(), 0
+    began, passes, state = time.perf_counter(), 0, pilot
     light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free)
-    state, scores = pilot, None
     for n in range(REWEIGHTINGS + 1):
-        last = n == REWEIGHTINGS
-        loop = _Loop(light, scaling, state.theta, state.at.scaling, last)
+        if n:
+            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling))
+        loop = _Loop(light, scaling, state.theta, state.at.scaling)
         infos: list[Info] = []
         state = minimize(
             dataclasses.replace(problem, evaluate=loop.evaluate, bend=None),
-            state.theta, _LAST if last else _FIRST, infos.append, damping=0.0,
+            state.theta, _LAST if n == REWEIGHTINGS else _FIRST, infos.append, damping=0.0,
         )  # fmt: skip
         if state.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
@@ -90,35 +79,25 @@ def refine(
             "Whitened fit, weights %d of %d: %d passes, %s, step %.2g standard errors",
             n + 1, REWEIGHTINGS + 1, len(infos), state.status, infos[-1].step_norm,
         )  # fmt: skip
-        if last:
-            scores = loop.scores()
-        else:
-            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling))
-    assert scores is not None
-    repeated = _repeated(request, light, loop, scaling, state)
-    return Refined(state, scores, light.noise, passes, time.perf_counter() - began, light, repeated)
+    found = noise_pass(light, loop.pilot, state.theta, state.at.scaling)
+    repeated = _repeated(request, loop, state)
+    return Refined(state, found, light, passes + 1, time.perf_counter() - began, repeated)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Loop:
-    """The sums of one set of weights; those of the first point also hold what noise does, where that is wanted."""
+    """The reduced problem with one set of weights, those of ``pilot``; residuals against ``pairs``."""
 
-    def __init__(self, light: Light, scaling: Scaling, theta: np.ndarray, pairs: np.ndarray, with_roots: bool) -> None:
-        self.light, self.scaling, self.pilot, self.pairs = light, scaling, theta, pairs
-        self.roots: list[np.ndarray] = []
-        self._with_roots = with_roots
+    light: Light
+    scaling: Scaling
+    pilot: np.ndarray
+    pairs: np.ndarray
 
     def evaluate(self, theta: np.ndarray, source: BlockSource | None = None) -> Linearization:
-        """The reduced problem in the whitened metric."""
+        """In the whitened metric; of the same or of other data."""
         light = self.light if source is None else dataclasses.replace(self.light, source=source)
-        wanted, self._with_roots = self._with_roots, False
-        sums, roots = whitened_pass(light, self.pilot, theta, self.pairs, wanted)
-        self.roots = roots or self.roots
+        sums = whitened_pass(light, self.pilot, theta, self.pairs)
         return linearize(sums, self.scaling, np.ones(len(sums.counts)))
-
-    def scores(self) -> Scores:
-        n = len(self.light.source.t)
-        unknown = np.full(len(self.roots), np.nan)
-        return Scores(self.roots, unknown, unknown, Nodes(np.arange(n), np.ones(n)))
 
 
 def _with_contrast(noise: SpeckleNoise, pairs: np.ndarray) -> SpeckleNoise:
@@ -126,7 +105,8 @@ def _with_contrast(noise: SpeckleNoise, pairs: np.ndarray) -> SpeckleNoise:
     return dataclasses.replace(noise, contrast=usable_contrast(pairs[:, 0] / pairs[:, 1]), offset=pairs[:, 1])
 
 
-def _repeated(request: Request, light: Light, loop: _Loop, scaling: Scaling, state: State) -> tuple[Linearization, ...]:
+def _repeated(request: Request, loop: _Loop, state: State) -> tuple[Linearization, ...]:
+    """The same at the solution with the data of one repetition each."""
     n = len(getattr(request.source, "attrs", {}).get("repetitions", ()))
     if n < LEAST_REPETITIONS:
         return ()

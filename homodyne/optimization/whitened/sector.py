@@ -14,6 +14,9 @@ from homodyne.optimization.channels import Frames, Side, field_values, frame_val
 from homodyne.optimization.source import BlockSource, sector_geometries
 from homodyne.optimization.uncertainty.reading import READING
 
+#: Shapes by which the residuals are tested.
+TESTS = 3
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
@@ -100,6 +103,13 @@ class Columns:
             for a, b in zip(early, late, strict=True):
                 x = field * (b[None, :] - a[:, None])
                 yield self._pairs.masked(x + x.T)
+
+    def tests(self) -> Iterator[np.ndarray]:
+        """Shapes that no parameter has, ``TESTS`` of them: s**2, s u and s**2 u, u the age of a pair from -1 to 1."""
+        frames = self._pairs.frames / max(1, self._pairs.frames[-1])
+        age = frames[:, None] + frames[None, :] - 1.0
+        for x in (self.s**2, self.s * age, self.s**2 * age):
+            yield self._pairs.masked(x)
 
     def residual(self, scaling: np.ndarray) -> np.ndarray:
         """c2 - contrast s - offset on the valid pairs."""

@@ -178,3 +178,18 @@ def test_errors_by_the_jackknife(c2, result):
     assert found.covariance_method == "jackknife"
     np.testing.assert_allclose(list(found.theta.values()), list(result.theta.values()), rtol=1e-9)
     assert found.stderr == pytest.approx(result.stderr_by("jackknife"))
+
+
+def test_a_model_that_is_wrong_is_noticed(result):
+    """By whitened residuals; errors are then the jackknife's."""
+    assert 1e-3 < result.weighting.p_value <= 1.0
+    assert not any("rests on a model or a noise" in w for w in result.warnings)
+    stretched = {"Gamma_0": 0.5, "aging": -0.4, "Gamma_offset": 0.0, "kww_exponent": 0.8}
+    maps = speckle_maps("kww", stretched, PHI, T, Q, contrast=0.25, counts=10.0, pixels=2000, seed=4)
+    held, start = {"Gamma_offset": 0.0, "kww_exponent": 1.0}, {"Gamma_0": 0.5, "aging": -0.4}
+    data = homodyne.Dataset.from_arrays(maps, PHI, T, Q)
+    wrong = homodyne.fit(data, "kww", fixed=held, start=start, strategy="stratified_ls", weighting="whitened")
+    assert wrong.weighting.p_value < 1e-4
+    assert "The whitened fit rests on a model or a noise that the data refute" in wrong.warnings[0]
+    assert wrong.covariance_method == "jackknife"
+    assert wrong.stderr == wrong.stderr_by("jackknife")

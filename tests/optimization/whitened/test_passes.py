@@ -5,7 +5,7 @@ import pytest
 
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
-from homodyne.optimization.whitened.passes import Light, whitened_pass
+from homodyne.optimization.whitened.passes import Light, noise_pass, whitened_pass
 from tests.optimization.uncertainty import theory
 from tests.optimization.whitened.test_weights import wishart
 from tests.reference import DT, FLOW, GAP, Q, g1_squared, jacobian
@@ -79,7 +79,7 @@ def test_sums_are_those_of_all_pairs(case, min_lag):
     theta = np.array(THETA) * 1.03
     free = np.array([True, True, False, True, True, True, True])
     light, t = setting(free=free, invalid=CASES[case], min_lag=min_lag)
-    sums, _ = whitened_pass(light, np.array(THETA), theta, REFERENCE)
+    sums = whitened_pass(light, np.array(THETA), theta, REFERENCE)
     for k, phi in enumerate(PHI):
         c2 = light.source.c2[k]
         valid = np.isfinite(c2) & (np.arange(N)[None, :] - np.arange(N)[:, None] >= min_lag)
@@ -97,7 +97,8 @@ def test_sums_are_those_of_all_pairs(case, min_lag):
 def test_scatter_of_the_scores_is_that_of_light():
     """The covariance of pairs of frames that moments of light to the fourth order give, through the weights."""
     light, t = setting()
-    sums, roots = whitened_pass(light, np.array(THETA), np.array(THETA), REFERENCE, with_roots=True)
+    at = (np.array(THETA), np.array(THETA), REFERENCE)
+    sums, roots = whitened_pass(light, *at), [n.root for n in noise_pass(light, *at)]
     valid = np.triu(np.ones((N, N), dtype=bool), 1)
     for k, phi in enumerate(PHI):
         w, i, j = dense_weights(t, phi, np.arange(N), valid)
@@ -115,12 +116,14 @@ def test_scatter_of_the_scores_is_that_of_light():
 
 def test_the_order_of_sectors_is_no_part_of_the_sums():
     light, t = setting()
-    sums, roots = whitened_pass(light, np.array(THETA), np.array(THETA), REFERENCE, with_roots=True)
+    at = (np.array(THETA), np.array(THETA), REFERENCE)
+    sums, roots = whitened_pass(light, *at), [n.root for n in noise_pass(light, *at)]
     order = np.array([2, 0, 1])
     turned = Arrays(light.source.c2[order], t)
     turned.phi = PHI[order]
     other = Light(turned, light.model, 1, light.noise, RIDGE, 100, light.free)
-    sums2, roots2 = whitened_pass(other, np.array(THETA), np.array(THETA), REFERENCE[order], with_roots=True)
+    at = (np.array(THETA), np.array(THETA), REFERENCE[order])
+    sums2, roots2 = whitened_pass(other, *at), [n.root for n in noise_pass(other, *at)]
     for k, place in enumerate(order):
         np.testing.assert_allclose(np.abs(sums2.factors[k]), np.abs(sums.factors[place]), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(roots2[k], roots[place], rtol=1e-6, atol=1e-8 * np.abs(roots[place]).max())
