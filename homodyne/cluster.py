@@ -16,8 +16,12 @@ from typing import Any
 from homodyne.errors import InputError
 from homodyne.machine import granted_processors
 
-#: Of every worker, before anything is imported: one thread computes, as Dask counts them.
-ENVIRONMENT = {"NPROC": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+#: Of every worker, before its process starts: one thread computes, as Dask counts them; and freed memory is kept, which Dask
+#: would otherwise give back after every panel, at the cost of a third of the processor time.
+ENVIRONMENT = {
+    "NPROC": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu",
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+}  # fmt: skip
 # Over what the memory model predicts of a worker's peak: a limit ends the worker, and what Dask itself holds comes on top.
 _ROOM = 2.0
 
@@ -36,13 +40,13 @@ def local(
     Raises:
         InputError: Dask is not installed; a limit below what a worker needs.
     """
-    distributed = _needed("distributed")
+    distributed, dask = _needed("distributed"), _needed("dask")
     limit = _memory_limit_gb(memory_limit_gb)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}):
         warnings.filterwarnings("ignore", message="Port .* is already in use")
         cluster = distributed.LocalCluster(
             n_workers=n_workers or granted_processors(), threads_per_worker=1, host="127.0.0.1",
-            dashboard_address=dashboard, memory_limit=int(limit * 2**30), env=ENVIRONMENT, silence_logs=logging.ERROR,
+            dashboard_address=dashboard, memory_limit=int(limit * 2**30), silence_logs=logging.ERROR,
         )  # fmt: skip
     with cluster, distributed.Client(cluster) as client:
         yield client

@@ -24,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from homodyne.config import schema
+from homodyne.config.batch import is_batch, is_done, require_batch
 from homodyne.config.explain import COMPOSITION_ERRORS, explain
 from homodyne.config.outcome import Outcome, collected, report, worst
 from homodyne.config.paths import conf_dir
@@ -64,6 +65,7 @@ def train(cfg: DictConfig) -> float:
     try:
         settings = validate(cfg)
         require_window(settings)
+        require_batch(settings)
         require_writable(run_dir, "hydra.run.dir")
         _configure_xla(settings)
         if settings["mode"] == "plan":
@@ -79,10 +81,13 @@ def train(cfg: DictConfig) -> float:
         # not raised further: the other jobs of a sweep go on, and main has the exit code
         log.error("%s", error)
         return math.inf
-    finally:
+    except Exception:
         # a defect of ours: of several in a sweep Hydra shows the first only, so each is kept in its fit.log
-        if isinstance(sys.exc_info()[1], Exception):
-            log.error("stopped by an unexpected error", exc_info=True)
+        log.error("stopped by an unexpected error", exc_info=True)
+        if cfg.dataset.get("glob") is None:
+            raise
+        return math.inf  # of hundreds of files one must not stop the others
+    finally:
         report(outcome, run_dir)
 
 
@@ -96,6 +101,8 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     from homodyne.fitting import fit
 
     tracker = build_tracker(settings, outputs)
+    if is_batch(settings) and is_done(run_dir, settings):
+        return _kept(tracker, run_dir)
     if warning := tracker.prepare():
         log.warning("%s. The fit goes on; its result will stay in %s", warning, run_dir)
     model, dataset, arguments = built(settings, outputs)
@@ -113,6 +120,16 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     if settings["plots"]:
         _draw(dataset, result, model, run_dir / "figures")
     return result, worst([_record(tracker, run_dir), Outcome.OK if result.converged else Outcome.NOT_CONVERGED])
+
+
+def _kept(tracker: Tracker, run_dir: Path) -> tuple[FitResult, Outcome]:
+    """What an earlier start of the same batch has done; recorded now where it could not be then."""
+    from homodyne.tracking.run_folder import RunFolder
+
+    folder = RunFolder.read(run_dir)
+    log.info("Batch: done before, with the same settings: %s", run_dir)
+    recorded = Outcome.OK if folder.recorded() else _record(tracker, run_dir)
+    return folder.result, worst([recorded, Outcome.OK if folder.result.converged else Outcome.NOT_CONVERGED])
 
 
 def built(settings: Settings, outputs: Path) -> tuple[Model, Dataset, dict[str, Any]]:
@@ -164,10 +181,14 @@ def main() -> int:
     if problem is not None:
         print(f"[ERROR] {problem}", file=sys.stderr)
         return int(Outcome.ERROR)
-    if len(jobs) > 1:
-        from homodyne.cli.window_scan import finish
+    if any((job.run_dir.parent / "multirun.yaml").is_file() for job in jobs):
+        from homodyne.cli.sweeps import finish
 
-        finish([job.run_dir for job in jobs], Path.cwd() / "outputs")
+        try:
+            finish(jobs, Path.cwd() / "outputs")
+        except InputError as error:
+            print(f"[ERROR] {error}", file=sys.stderr)
+            return int(Outcome.ERROR)
     return int(worst(job.outcome for job in jobs))
 
 

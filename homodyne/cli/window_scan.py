@@ -14,17 +14,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from homodyne.config.build import build_tracker
+from homodyne.cli.sweeps import runs_over
 from homodyne.config.schema import folder_name
 from homodyne.errors import InputError
 from homodyne.files import write_whole
 from homodyne.plots.windows import Window, free_parameters, windows_figure
-from homodyne.tracking.base import Unrecorded
-from homodyne.tracking.run_folder import RunFolder
 
-FRAMES = "dataset.frames="
+FRAMES = "dataset.frames"
 #: Below this probability of the scatter between windows a parameter is said to change.
 SIGNIFICANCE = 1e-3
 
@@ -45,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"homodyne-window-scan: {error}", file=sys.stderr)
         return 1
-    print("\n".join([*lines, *(f"written: {path}" for path in files)]))
+    print("\n".join(lines))
     return 0
 
 
@@ -70,46 +67,19 @@ def summarize(folders: Iterable[Path], figures: bool = True) -> tuple[list[Path]
 
             files.append(write_png(windows_figure(windows), sweep / f"{stem}.png"))
         lines += [*([name] if name else []), *as_text(windows), *changes(windows)]
-    return files, lines
-
-
-def finish(folders: Sequence[Path], outputs: Path) -> None:
-    """What a sweep ends with where it was a window scan: table and figure, printed, and kept with the record of the sweep.
-
-    Args:
-        outputs: folder of the local record.
-    """
-    known = [path for path in folders if (path / "config.yaml").is_file()]
-    if not known:
-        return
-    settings = yaml.safe_load((known[0] / "config.yaml").read_text(encoding="utf-8"))
-    files, lines = summarize(known, settings["plots"])
-    for line in [*lines, *(f"Window scan: {path}" for path in files)]:
-        print(f"[INFO] {line}", flush=True)
-    if files:
-        try:
-            build_tracker(settings, outputs).attach(files[0].parent, files)
-        except Unrecorded as error:
-            print(f"[WARNING] {error}", flush=True)
+    return files, [*lines, *(f"Window scan: {path}" for path in files)]
 
 
 def scans(folders: Iterable[Path]) -> Mapping[str, tuple[Path, list[Window]]]:
     """Windows in order, by what else was swept ("" for nothing), with the folder of the sweep."""
     found: dict[str, tuple[Path, list[Window]]] = {}
-    runs = [RunFolder.read(path) for path in folders if (path / "result.nc").is_file()]
-    given = [set(run.overrides()) for run in runs]
-    common = set.intersection(*given) if given else set()
-    for run in runs:
-        differing = [override for override in run.overrides() if override not in common]
-        if run.sweep is None or not any(override.startswith(FRAMES) for override in differing):
-            continue
-        others = " ".join(override for override in differing if not override.startswith(FRAMES))
-        selected = run.result.provenance["dataset"]
-        first, last = selected["frames"]
-        window = Window(int(first), int(last), float(selected["dt"]), run.result)
-        found.setdefault(others, (run.sweep, []))[1].append(window)
-    for _, windows in found.values():
-        windows.sort(key=lambda w: (w.first, w.last))
+    for others, runs in runs_over(folders, FRAMES).items():
+        windows = []
+        for run in runs:
+            selected = run.result.provenance["dataset"]
+            first, last = selected["frames"]
+            windows.append(Window(int(first), int(last), float(selected["dt"]), run.result))
+        found[others] = (runs[0].path.parent, sorted(windows, key=lambda w: (w.first, w.last)))
     return found
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Settings whose name at the door differs from the argument behind it.
 RENAMED = {"gap_angstrom": "gap", "dt_s_override": "dt_override"}
-# Settings of the dataset group that belong to the fit.
-FIT_SETTINGS = ("min_lag",)
+# Settings of the dataset group that belong to the fit, or to a batch of fits.
+FIT_SETTINGS = ("min_lag", "glob")
 
 
 def build_model(settings: Settings) -> Model:

@@ -7,6 +7,7 @@ These dataclasses are the one source of types. Hydra checks names and types agai
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,8 @@ class ModelConf:
 @dataclass
 class FileDatasetConf:
     """A file and what is selected from it; ``path`` may be a list, a folder or a pattern of several, which
-    ``combine`` says are repetitions, whose mean is taken, or different sectors of one measurement.
+    ``combine`` says are repetitions, whose mean is taken, or different sectors of one measurement. ``glob``: the files of a
+    batch, one fit each (docs/batch.md).
 
     ``q`` [1/angstrom], a number, or a list for several rings in one fit; ``gap_angstrom`` [angstrom]; ``dt`` [s], only where the file lacks it, unless
     ``dt_s_override``; ``phi``: angles and [lo, hi] ranges [deg]; ``frames``: [first, last], inclusive, from 1;
@@ -55,6 +57,7 @@ class FileDatasetConf:
 
     _target_: str = "homodyne.data.Dataset.open"
     path: Any = MISSING
+    glob: Any = None
     engine: str | None = _choice(None, "apsu", "aps_legacy", "nxxpcs", "pychx", "netcdf", "npz", "zarr")
     q: Any = None
     q_tolerance: float = _number(0.05, above=0.0)
@@ -236,6 +239,15 @@ class WindowsConf:
 
 
 @dataclass
+class BatchConf:
+    """Of ``+experiment=batch``: ``name`` of its folder below outputs/batch (null: after the pattern); ``against``: what the figure
+    is drawn against, a condition that the files hold, start_time or order (null: what differs)."""
+
+    name: str | None = None
+    against: str | None = None
+
+
+@dataclass
 class RootConf:
     """Everything one fit needs; ``mode`` plan says what a fit would do, and does not do it."""
 
@@ -247,6 +259,7 @@ class RootConf:
     tracking: TrackingConf = field(default_factory=TrackingConf)
     xla: XlaConf = field(default_factory=XlaConf)
     windows: WindowsConf = field(default_factory=WindowsConf)
+    batch: BatchConf = field(default_factory=BatchConf)
     plots: bool = True
     mode: str = _choice("fit", "fit", "plan")
 
@@ -261,7 +274,7 @@ def register() -> None:
     They belong to no group, so that ``--help`` does not offer them as choices.
 
     Also the resolvers ``folder_name``, which turns overrides into one path component, and ``frame_windows``, see
-    ``config.windows``.
+    ``config.windows``, and those of ``config.batch``.
     """
     store = ConfigStore.instance()
     root = _open(
@@ -274,6 +287,8 @@ def register() -> None:
     store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("frame_windows", _frame_windows, replace=True)
+    for name in ("batch_files", "batch_name", "file_folder"):
+        OmegaConf.register_new_resolver(name, _of_batch(name), replace=True)
 
 
 def _open(schema: type, *mappings: str) -> DictConfig:
@@ -291,6 +306,22 @@ def _frame_windows(*, _root_: DictConfig) -> str:
     from homodyne.config.windows import swept_frames
 
     return swept_frames(_root_=_root_)
+
+
+def _of_batch(name: str) -> Callable[..., str]:
+    """A resolver of ``config.batch``, which is loaded on use."""
+
+    def with_root(*, _root_: DictConfig) -> str:
+        from homodyne.config import batch
+
+        return {"batch_files": batch.swept_files, "batch_name": batch.batch_name}[name](_root_=_root_)
+
+    def of_file(path: Any, overrides: str) -> str:
+        from homodyne.config.batch import file_folder
+
+        return file_folder(path, overrides)
+
+    return of_file if name == "file_folder" else with_root
 
 
 def folder_name(text: str, longest: int = 120) -> str:

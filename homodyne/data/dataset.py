@@ -26,6 +26,8 @@ from homodyne.data.table import uniform_spacing
 ESTIMATED = "estimated from far-lag differences"
 # Facts of ``attrs`` that list one value a sector.
 BY_SECTOR = ("q_of_angles", "pixels")
+# Facts by which measurements of a series differ, besides temperatures.
+CONDITIONS = ("start_time", "qnw_lakeshore")
 # Facts that list the paths of several files, as they were given.
 PATHS = ("repetitions", "files")
 
@@ -300,10 +302,13 @@ class Dataset:
             "gap": self.gap,
             "n_repetitions": self.n_repetitions,
         }
+        conditions = {n: v for n, v in self.attrs.items() if n in CONDITIONS or "temperature" in n}
+        if conditions:
+            facts["conditions"] = conditions
         facts |= {name: list(self.attrs[name]) for name in PATHS if name in self.attrs}
         hashed = {
             **{k: str(v) for k, v in sorted(self.attrs.items()) if k not in PATHS},
-            **{k: v for k, v in facts.items() if k not in ("path", *PATHS)},
+            **{k: v for k, v in facts.items() if k not in ("path", "conditions", *PATHS)},
         }
         return {**facts, "metadata_sha256": hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()}
 

@@ -201,7 +201,9 @@ def note(result: FitResult) -> str:
 def run_name(tags: Mapping[str, str], swept: Sequence[str]) -> str:
     """What tells a run from its neighbors comes first, because a table shows 20 letters: ``scaling=auto`` in a sweep."""
     pairs = (override.partition("=") for override in swept)
-    job = " ".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs)
+    job = " ".join(
+        tags["dataset"] if key == "dataset.path" else f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs
+    )
     return shorten(job or "-".join((tags["dataset"].partition(".")[0], tags["model"], tags["scaling"])))
 
 

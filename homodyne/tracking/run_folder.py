@@ -68,9 +68,16 @@ class RunFolder:
             return []
         whole = yaml.safe_load((self.sweep / "multirun.yaml").read_text(encoding="utf-8")) or {}
         given = whole.get("hydra", {}).get("overrides", {}).get("task", [])
-        # a job's overrides are written anew, without spaces: {a: 1} of the command is {a:1} there
+        # a job's overrides are written anew, without spaces: {a: 1} of the command is {a:1} there, 1e4 is 10000.0
         known = {re.sub(r"\s", "", override) for override in given}
-        return [override for override in self.overrides() if re.sub(r"\s", "", override) not in known]
+        single = {
+            key for key, _, value in (override.partition("=") for override in given) if not re.search(r"[,(]", value)
+        }
+        return [
+            override
+            for override in self.overrides()
+            if re.sub(r"\s", "", override) not in known and override.partition("=")[0] not in single
+        ]
 
     def recorded(self) -> dict[str, str] | None:
         """Where the run was recorded before, None if nowhere."""

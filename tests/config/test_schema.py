@@ -23,7 +23,7 @@ GROUPS = {
     "tracking": {"mlflow", "none"},
     "xla": {"none", "auto", "cpu", "hpc", "gpu"},
 }
-EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention", "window_scan")
+EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention", "window_scan", "batch")
 
 
 def with_path(group: str, option: str) -> list[str]:

@@ -121,6 +121,7 @@ def check_command(words, reader):
 
 #: Commands whose options are looked up in their source; and those that are not ours.
 ENTRY_POINTS = {
+    "homodyne-batch": "homodyne/cli/batch.py",
     "homodyne-import-run": "homodyne/tracking/import_run.py",
     "homodyne-window-scan": "homodyne/cli/window_scan.py",
 }

@@ -23,14 +23,21 @@ from homodyne.errors import InputError
 from homodyne.models import Channel, Model, Rate
 from homodyne.optimization.loss import Loss
 from homodyne.optimization.nlsq.cluster import Cluster
-from homodyne.optimization.nlsq.hybrid_streaming import Job, Summation, all_jobs, as_summed, plan_for
+from homodyne.optimization.nlsq.hybrid_streaming import (
+    Job,
+    Summation,
+    all_jobs,
+    angles_at_a_time,
+    as_summed,
+    plan_for,
+)
 from homodyne.optimization.nlsq.partial import PartialSums
 from homodyne.optimization.normal import PassSums
 from homodyne.optimization.source import BlockSource, View, all_frames
 
 # Points of a task: 0.2 s of a processor, against some milliseconds that a task costs the scheduler. Small data are cut finer,
 # so that all workers have something to do, and very large ones coarser: every task passes through one scheduler.
-TASK_POINTS, LEAST_TASKS, MOST_TASKS = 12_000_000, 64, 4000
+TASK_POINTS, LEAST_TASKS, MOST_TASKS = 12_000_000, 32, 4000
 FAN_IN = 8  # sums that one task of the tree adds
 _KEPT = 4  # fits, or stages of one, that a worker keeps open
 
@@ -45,6 +52,7 @@ class Setup(NamedTuple):
     precision: str
     loss: Loss | None
     sigma: np.ndarray | None
+    angles: int
     version: str
 
 
@@ -71,9 +79,14 @@ def distributed_pass(
         InputError: the data are in memory only; workers that do not see the file, or have another version.
     """
     sigma = None if loss is None else np.asarray(view.source.sigma, dtype=float)
-    setup = packed(Setup(model, opener_of(view.source), min_lag, block_points, precision, loss, sigma, _version()))
+    plan = plan_for(view, block_points)
     if tasks is None:
-        tasks = make_tasks(all_jobs(plan_for(view, block_points), view.n_phi), view, min_lag)
+        tasks = make_tasks(all_jobs(plan, view.n_phi), view, min_lag)
+    # channels of no more angles than a task has: they are evaluated for every task anew
+    angles = min(angles_at_a_time(view, plan), max(len({k for k, _, _ in task}) for task in tasks))
+    setup = packed(
+        Setup(model, opener_of(view.source), min_lag, block_points, precision, loss, sigma, angles, _version())
+    )
     cluster.prepare(prepare, setup)
     passes = itertools.count(1)
 
@@ -162,7 +175,14 @@ def _prepared(packed_setup: bytes) -> Summation:
                 )  # fmt: skip
             view = all_frames(setup.open_source())
             _kept[key] = Summation(
-                setup.model, view, setup.min_lag, setup.block_points, setup.precision, setup.loss, setup.sigma
+                setup.model,
+                view,
+                setup.min_lag,
+                setup.block_points,
+                setup.precision,
+                setup.loss,
+                setup.sigma,
+                setup.angles,
             )
         _kept.move_to_end(key)
         while len(_kept) > _KEPT:

@@ -64,6 +64,11 @@ def all_jobs(plan: Plan, n_phi: int) -> list[Job]:
     return [(k, row0, rows) for k in range(n_phi) for row0, rows in plan.panels]
 
 
+def angles_at_a_time(view: View, plan: Plan) -> int:
+    """Angles of a batch of channels."""
+    return max(1, min(view.n_phi, BATCH_FRAMES // plan.width))
+
+
 def as_summed(reference: np.ndarray, precision: str) -> np.ndarray:
     """The reference as the sums see it, to the last bit."""
     return reference.astype(precision).astype(float)
@@ -77,6 +82,7 @@ class Summation:
 
     Args:
         sigma: noise of every angle, which only a robust loss needs; that of the view's source by default.
+        angles: whose channels are evaluated at a time, see ``angles_at_a_time``; as many as fit by default.
     """
 
     def __init__(
@@ -88,8 +94,10 @@ class Summation:
         precision: str,
         loss: Loss | None,
         sigma: np.ndarray | None = None,
+        angles: int | None = None,
     ) -> None:
         self.plan = plan_for(view, block_points)
+        self._angles = angles or angles_at_a_time(view, self.plan)
         self._model, self._view, self._min_lag, self._precision, self._loss = model, view, min_lag, precision, loss
         self._panels = _Panels(view, self.plan)
         self._compiled: set[bool] = set()
@@ -99,7 +107,7 @@ class Summation:
             self._sigma = np.asarray(view.source.sigma if sigma is None else sigma, dtype=float)
         # compiled by a panel without rows; nearly all parameters allow factors
         start = np.array([parameter.start for parameter in model.parameters])
-        sides = ChannelBatches(model, start, view, self.plan, precision).of(0)[0]
+        sides = self._channels(start, np.array([0])).of(0)[0]
         self._sums(self._panels.empty(), sides, True, jnp.zeros(2), 1.0)
 
     def over(
@@ -116,7 +124,8 @@ class Summation:
             workers: threads that sum; one a processor by default.
         """
         reference = as_summed(reference, self._precision)
-        channels = ChannelBatches(self._model, theta, self._view, self.plan, self._precision)
+        angles = np.unique([k for k, _, _ in jobs])
+        channels = self._channels(theta, angles)
 
         def read(job: Job) -> tuple[Panel, Side, bool, jax.Array, float]:
             sides, place, factor = channels.of(job[0])
@@ -128,7 +137,6 @@ class Summation:
             self._panels.give_back(panel)
             return part
 
-        angles = np.unique([k for k, _, _ in jobs])
         total = PartialSums.zero(self._model, angles, self._loss is not None)
         places = np.searchsorted(angles, [k for k, _, _ in jobs])
         with contextlib.closing(_pipeline(jobs, read, reduce, workers or n_workers())) as parts:
@@ -140,7 +148,10 @@ class Summation:
                     total.terms[place] += np.asarray(part.terms)
                 if advance is not None:
                     advance(int(count))
-        return dataclasses.replace(total, upper=channels.upper(angles))
+        return dataclasses.replace(total, upper=channels.upper())
+
+    def _channels(self, theta: np.ndarray, angles: np.ndarray) -> ChannelBatches:
+        return ChannelBatches(self._model, theta, self._view, self.plan, self._precision, angles, self._angles)
 
     def _sums(self, panel: Panel, sides: Side, factor: bool, ref: jax.Array, noise: float) -> Moments:
         # threads that meet code that is not compiled would each compile it
@@ -166,33 +177,36 @@ class ChannelBatches:
 
     Batches are all of one size, so that one compilation serves them. The thread that reads evaluates them, ahead of
     those that sum.
+
+    Args:
+        angles: those that will be asked for, ascending. size: of a batch.
     """
 
-    def __init__(self, model: Model, theta: np.ndarray, view: View, plan: Plan, precision: str) -> None:
+    def __init__(
+        self, model: Model, theta: np.ndarray, view: View, plan: Plan, precision: str, angles: np.ndarray, size: int
+    ) -> None:
         self._model, self._theta, self._view, self._plan, self._precision = model, theta, view, plan, precision
-        self._size = max(1, min(view.n_phi, BATCH_FRAMES // plan.width))
+        self._angles, self._size = angles, size
         self._batch = -1
         self._held: tuple[Side, bool] | None = None
         self._upper: dict[int, tuple[np.ndarray, ...]] = {}
 
     def of(self, k: int) -> tuple[Side, int, bool]:
         """The batch that holds angle ``k``, its place there, and whether exponentials may be factored; k ascending."""
-        batch, place = divmod(k, self._size)
+        batch, place = divmod(int(np.searchsorted(self._angles, k)), self._size)
         if self._held is None or batch != self._batch:
-            self._batch, self._held = batch, self._evaluate(batch)
+            self._batch, self._held = batch, self._evaluate(batch * self._size)
         return self._held[0], place, self._held[1]
 
-    def upper(self, angles: np.ndarray) -> tuple[np.ndarray, ...]:
-        """R of ``orthogonalized`` of every channel and of angles that were evaluated, (m, p_c, p_c) each."""
-        places = [divmod(int(k), self._size) for k in angles]
-        rows = ([r[place] for r in self._upper[batch]] for batch, place in places)
-        return tuple(np.stack(r) for r in zip(*rows, strict=True))
+    def upper(self) -> tuple[np.ndarray, ...]:
+        """R of ``orthogonalized`` of every channel and angle, (m, p_c, p_c) each, when all batches were evaluated."""
+        batches = [self._upper[first] for first in range(0, len(self._angles), self._size)]
+        return tuple(np.concatenate(r)[: len(self._angles)] for r in zip(*batches, strict=True))
 
-    def _evaluate(self, batch: int) -> tuple[Side, bool]:
-        first = batch * self._size
-        angles = np.minimum(np.arange(first, first + self._size), self._view.n_phi - 1)
-        sides, upper = orthogonalized(all_sides(self._model, self._theta, self._view, self._plan.width, angles))
-        self._upper[batch] = upper
+    def _evaluate(self, first: int) -> tuple[Side, bool]:
+        here = self._angles[np.minimum(np.arange(first, first + self._size), len(self._angles) - 1)]
+        sides, upper = orthogonalized(all_sides(self._model, self._theta, self._view, self._plan.width, here))
+        self._upper[first] = upper
         return sides, bool(can_factor(self._model, sides, self._plan.shape.rows, self._precision))
 
 
