@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.errors import InputError
+from homodyne.result.arviz import load_arviz
 
 _MOST_RHAT, _LEAST_ESS = 1.01, 400.0
 
@@ -195,11 +196,9 @@ class Posterior:
         Raises:
             InputError: the file does not exist, or holds no posterior of ours.
         """
-        import arviz
-
         if not Path(path).is_file():
             raise InputError("path", str(path), "does not exist", "give the posterior.nc of a run")
-        idata = arviz.from_netcdf(str(path))
+        idata = load_arviz().from_netcdf(str(path))
         if "homodyne" not in idata.posterior.attrs:
             raise InputError("path", str(path), "was not written by Posterior.save", "give the posterior.nc of a run")
         facts = json.loads(idata.posterior.attrs.pop("homodyne"))

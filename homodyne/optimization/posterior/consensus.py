@@ -16,6 +16,7 @@ import numpy as np
 
 from homodyne.optimization.posterior.nuts import Draws
 from homodyne.optimization.posterior.target import Whole
+from homodyne.result.arviz import load_arviz
 
 # Pareto shape above which weights are not to be trusted.
 WORST_SHAPE = 0.7
@@ -47,8 +48,6 @@ def combine(whole: Whole, shards: list[Draws], how: str, seed: int) -> Combined:
     if how == "gaussian":
         z = averaged(shards, covariance)
         return Combined(z, log_densities(whole, z), np.zeros(z.shape[:2]), 0.0)
-    from arviz import psislw
-
     n_chains, n_draws, n_free = shards[0].z.shape
     rng = np.random.default_rng([seed, 1])
     # tails heavier than those of the normal distribution: weights stay bounded
@@ -58,7 +57,7 @@ def combine(whole: Whole, shards: list[Draws], how: str, seed: int) -> Combined:
     z = mean + unit @ np.linalg.cholesky(covariance).T
     proposal = -0.5 * (_DOF + n_free) * np.log1p((unit**2).sum(-1) / _DOF)
     target = log_densities(whole, z)
-    weights, shape = psislw(np.maximum(target - proposal, -1e300).reshape(-1))
+    weights, shape = load_arviz().psislw(np.maximum(target - proposal, -1e300).reshape(-1))
     return Combined(z, target, np.asarray(weights).reshape(n_chains, n_draws), float(shape))
 
 

@@ -15,12 +15,15 @@ import numpy as np
 
 from homodyne.optimization.posterior.target import Target
 from homodyne.optimization.processors import n_workers
+from homodyne.result.arviz import load_arviz
 
 log = logging.getLogger("homodyne")
 
 _CHUNK = 50  # draws between two looks at the clock
 _TELL_SECONDS = 10.0
-_DEPTH = 8  # trees of at most 2**8 - 1 steps
+# Acceptance that the steps aim at, and depth of trees: at first, and where chains lost their way or did not mix.
+_PLAIN, _CAREFUL = (0.8, 8), (0.98, 10)
+_DIVERGING = 0.002  # part of the draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +44,36 @@ class Draws:
 def draw(
     target: Target, n_chains: int, n_samples: int, n_warmup: int, seed: int, label: str = "Sampling", width: float = 1.0
 ) -> Draws:
-    """Draw from a target; the result depends on the seed and not on the number of processors.
+    """Draw from a target, again with smaller steps where that is needed; the result depends on the seed alone.
 
     Args:
         label: of the lines in the log. width: of the normal distribution of z in which chains start.
     """
+    draws = _draw(target, n_chains, n_samples, n_warmup, seed, label, width, _PLAIN)
+    lost = float(draws.diverging.mean())
+    if lost <= _DIVERGING and mixed(draws):
+        return draws
+    log.info("%s: %.1f %% of the draws diverged or chains did not mix: again with smaller steps", label, 100 * lost)
+    return _draw(target, n_chains, n_samples, 2 * n_warmup, seed, label, width, _CAREFUL)
+
+
+def mixed(draws: Draws) -> bool:
+    """Whether R-hat of all coordinates is below 1.01."""
+    arviz = load_arviz()
+    rhat = [float(arviz.rhat(draws.z[..., i])) for i in range(draws.z.shape[-1])]
+    return bool(np.nanmax(rhat) < 1.01)
+
+
+def _draw(
+    target: Target,
+    n_chains: int,
+    n_samples: int,
+    n_warmup: int,
+    seed: int,
+    label: str,
+    width: float,
+    care: tuple[float, int],
+) -> Draws:
     from numpyro.infer.hmc import hmc
 
     init, step = hmc(potential_fn_gen=lambda of: lambda z: -of.log_density(z), algo="NUTS")
@@ -66,7 +94,7 @@ def draw(
     # one after the other: they set what all share
     states = [
         init(
-            z, num_warmup=n_warmup, dense_mass=True, target_accept_prob=0.8, max_tree_depth=_DEPTH,
+            z, num_warmup=n_warmup, dense_mass=True, target_accept_prob=care[0], max_tree_depth=care[1],
             rng_key=key, model_args=(target,),
         )
         for z, key in zip(starts, keys, strict=True)

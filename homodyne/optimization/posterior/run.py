@@ -27,15 +27,19 @@ from homodyne.optimization.posterior.nuts import Draws, draw
 from homodyne.optimization.posterior.priors import Prior
 from homodyne.optimization.posterior.summary import Fit, summarize
 from homodyne.optimization.posterior.target import Whole, make_shards
+from homodyne.optimization.posterior.valley import straightened
 from homodyne.optimization.posterior.workers import draw_shards
 from homodyne.optimization.source import BlockSource, sector_names
 from homodyne.result import FitResult
+from homodyne.result.arviz import load_arviz
 from homodyne.result.posterior import Posterior
 
 log = logging.getLogger("homodyne")
 
 # Snapshots, and by how much wider than the errors of the fit they are spread at first.
 _SNAPSHOTS, _SPREAD = 32, 1.5
+# Spread of those from which second derivatives are taken.
+_NEAR = 0.5
 # Draws at which the summary is compared with exact passes, the largest error of the log-likelihood, and how often it is
 # made anew with better snapshots.
 _CHECKS, _WORST, _ROUNDS = 8, 0.1, 3
@@ -101,7 +105,9 @@ class _Sampler:
         pairs = np.stack([result.contrast, result.offset], axis=1)
         self._fit = Fit(finished.best, pairs, self._free)
         self._metric = self._make_metric()
-        self._coordinates = make_coordinates(self._parameters, self._priors, finished.best[self._free], self._metric)
+        self._plain = self._coordinates = make_coordinates(
+            self._parameters, self._priors, finished.best[self._free], self._metric
+        )
         self._rng = np.random.default_rng([settings.seed, 0])
 
     def _make_metric(self) -> Metric:
@@ -114,6 +120,7 @@ class _Sampler:
     def sample(self) -> Found:
         """Chains on a summary that exact passes have confirmed."""
         n_free = len(self._parameters)
+        self._straighten()
         snapshots = _SPREAD * self._rng.standard_normal((_SNAPSHOTS, n_free))
         for round_ in range(_ROUNDS):
             whole = self._summarized(snapshots)
@@ -135,6 +142,14 @@ class _Sampler:
             log.info("The summary misses up to %.2g of a log-likelihood: again, with snapshots from its draws", error)
             snapshots = np.concatenate([snapshots, more, tried])
         raise AssertionError("the last round returns")
+
+    def _straighten(self) -> None:
+        """Coordinates that follow curved valleys, from a summary near the fit and another one along the lines so found."""
+        for spread in (_NEAR, _SPREAD):
+            whole = self._summarized(spread * self._rng.standard_normal((_SNAPSHOTS, len(self._parameters))))
+            self._coordinates = straightened(whole, self._plain)
+            if self._coordinates.lines.shape[0] == 0:
+                break
 
     def _summarized(self, snapshots: np.ndarray) -> Whole:
         began = time.perf_counter()
@@ -238,8 +253,7 @@ class _Sampler:
 
     def _diagnostics(self, found: Found) -> tuple[dict[str, float], dict[str, float]]:
         """R-hat and effective sample size of the parameters from the chains that were run, of shards the worst."""
-        import arviz
-
+        arviz = load_arviz()
         rhat = {p.name: 0.0 for p in self._parameters}
         ess = {p.name: np.inf for p in self._parameters}
         for draws in found.chains:
@@ -259,8 +273,7 @@ class _Sampler:
         return np.asarray(jax.vmap(jax.vmap(self._coordinates.theta))(jnp.asarray(z)))
 
     def _idata(self, found: Found) -> Any:
-        import arviz
-
+        arviz = load_arviz()
         theta = self._theta(found.z)
         scaling = np.asarray(_scalings(found.whole, jnp.asarray(found.z)))
         posterior = {p.name: theta[..., i] for i, p in enumerate(self._parameters)}

@@ -1,0 +1,84 @@
+"""Lines along the curved valleys of a posterior, which coordinates then follow.
+
+Where data know parameters only in combination, the posterior is long and thin, and it bends: along J(t) = D0 t**alpha + D_offset the
+curve J stays, while D0, alpha and D_offset change together and not in proportion. Whitened coordinates know only the
+direction of the valley at the fit. Its line is found point by point: coordinate a is held at one value after another, and
+the coordinates after it are solved for zero displacement in the space of the data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from homodyne.optimization.posterior.coordinates import GRID, Coordinates
+from homodyne.optimization.posterior.target import Whole
+
+# Valleys that bend by less than this at one standard deviation are straight, and lines at most.
+_STRAIGHT, _MOST = 0.1, 3
+# Newton's steps for a point, its largest remaining displacement, and the largest step that is believed.
+_STEPS, _LEFT, _FARTHEST = 12, 0.02, 20.0
+
+
+def straightened(whole: Whole, plain: Coordinates) -> Coordinates:
+    """Coordinates along the valleys of a posterior.
+
+    Args:
+        plain: straight ones, which are turned so that those which bend the others most come first.
+    """
+    unit = jnp.linalg.inv(plain.slope()[:, None] * plain.root) @ whole.metric.inverse
+
+    def displacement(z: jax.Array) -> jax.Array:
+        return unit @ whole.misfit.projection(whole.misfit.change(plain.theta(z)))
+
+    curvature = np.asarray(jax.jit(jax.jacfwd(jax.jacfwd(displacement)))(jnp.zeros(len(plain.center))))
+    strength, turn = np.linalg.eigh(np.einsum("ijk,ijl->kl", curvature, curvature))
+    turn = turn[:, ::-1]
+    n_lines = min(_MOST, len(turn) - 1, int(np.sum(0.5 * np.sqrt(np.maximum(strength, 0.0)) > _STRAIGHT)))
+    turned = dataclasses.replace(plain, root=plain.root @ turn)
+
+    def along(x: jax.Array) -> jax.Array:
+        """Displacement in turned coordinates, which have no lines yet."""
+        return jnp.asarray(turn.T) @ displacement(jnp.asarray(turn) @ x)
+
+    both = jax.jit(lambda x: (along(x), jax.jacfwd(along)(x)))
+    lines = [_line(both, a, len(turn)) for a in range(n_lines)]
+    return dataclasses.replace(turned, lines=jnp.asarray(np.array(lines).reshape(n_lines, len(GRID), len(turn))))
+
+
+def _line(both, a: int, n: int) -> np.ndarray:
+    """l_a on the grid, (grid, n), zero up to coordinate a; constant from where no point of the valley is found."""
+    line, middle = np.zeros((len(GRID), n)), len(GRID) // 2
+    for sign in (1, -1):
+        x, before = np.zeros(n), np.zeros(n)
+        for m in range(1, middle + 1):
+            place = middle + sign * m
+            guess = 2 * x - before  # straight on
+            guess[a] = GRID[place]
+            found = _solved(both, guess, a)
+            if found is None:
+                ends = slice(place, None) if sign > 0 else slice(None, place + 1)
+                line[ends] = line[place - sign]
+                break
+            before, x = x, found
+            line[place, a + 1 :] = found[a + 1 :]
+    return line
+
+
+def _solved(both, x: np.ndarray, a: int) -> np.ndarray | None:
+    """Coordinates after a without displacement, by Newton's method; None where it fails."""
+    x, after = x.copy(), slice(a + 1, None)
+    for _ in range(_STEPS):
+        value, slope = (np.asarray(part) for part in both(jnp.asarray(x)))
+        if not (np.all(np.isfinite(value)) and np.all(np.isfinite(slope))):
+            return None
+        if np.abs(value[after]).max() < _LEFT:
+            return x
+        step = -np.linalg.lstsq(slope[after, after], value[after], rcond=None)[0]
+        if np.abs(step).max() > _FARTHEST:
+            return None
+        x[after] += step
+    return None
