@@ -67,7 +67,7 @@ def _unusable(request: Request, pilot: FitResult, sizes: Plan) -> str | None:
         return "the data do not tell the noise of speckle that the weights are made of"
     if request.options.robust is not None:
         return "a robust loss judges pairs one by one"
-    return sizes.too_large
+    return sizes.too_large or (sizes.too_long if request.weighting == "auto" else None)
 
 
 def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFunction) -> FitResult:

@@ -37,6 +37,7 @@ class Light:
     Attributes:
         noise: of the light, as a pilot fit found it. ridge: added to Sigma's diagonal, in units of the contrast.
         longest: most frames that are whitened together. free: which parameters move, (p,) bool.
+        dtype: of products with the weights.
     """
 
     source: BlockSource
@@ -46,6 +47,7 @@ class Light:
     ridge: float
     longest: int
     free: np.ndarray
+    dtype: str = "float64"
 
     @property
     def strength(self) -> np.ndarray:
@@ -57,7 +59,7 @@ class Light:
         contrast = float(self.noise.contrast[k])
         sigma = contrast * signal
         sigma[np.diag_indices(len(sigma))] += float(self.noise.nu[k]) + self.ridge * contrast
-        return frame_weights(sigma, self.longest)
+        return frame_weights(sigma, self.longest, self.dtype)
 
     def each_sector(self, work: Callable[[int], T]) -> list[T]:
         """``work`` of every sector, in threads."""
@@ -137,7 +139,7 @@ def _sector(light: Light, pilot: np.ndarray, theta: np.ndarray, k: int) -> tuple
 
 def _forms(y: np.ndarray, delta: np.ndarray, s: np.ndarray, contrast: float) -> np.ndarray:
     """sum over i < j of y_ij (delta_i delta_j - contrast s_ij (delta_i + delta_j)) of every trace, (T,)."""
-    products = 0.5 * np.einsum("it,it->t", delta, y @ delta)
+    products = 0.5 * np.einsum("it,it->t", delta, y @ delta.astype(y.dtype, copy=False))
     return np.asarray(products - contrast * (delta.T @ np.einsum("ij,ij->i", y, s)))
 
 

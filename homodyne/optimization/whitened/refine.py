@@ -25,8 +25,9 @@ log = logging.getLogger("homodyne")
 RIDGE = 0.03
 #: Times the weights are made anew from the whitened fit.
 REWEIGHTINGS = 1
-# Steps end below these parts of a standard error, before and after the weights are made anew.
-_FIRST, _LAST = Tolerances(xtol=0.3, max_passes=12), Tolerances(xtol=1e-2, max_passes=40)
+# Steps end below these parts of a standard error, before and after the weights are made anew. The first ones only give weights, in
+# single precision, whose rounding of the cost is that large.
+_FIRST, _LAST = Tolerances(xtol=0.3, max_passes=12, rounding=1e-5), Tolerances(xtol=1e-2, max_passes=40)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,10 @@ def refine(
         problem: bounds and what is feasible; its ``evaluate`` is not used. noise: at the pilot. longest: frames of a block.
     """
     began, passes, state = time.perf_counter(), 0, pilot
-    light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free)
+    light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free, "float32")
     for n in range(REWEIGHTINGS + 1):
         if n:
-            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling))
+            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling), dtype="float64")
         loop = _Loop(light, scaling, state.theta, state.at.scaling)
         infos: list[Info] = []
         state = minimize(
@@ -79,7 +80,7 @@ def refine(
             "Whitened fit, weights %d of %d: %d passes, %s, step %.2g standard errors",
             n + 1, REWEIGHTINGS + 1, len(infos), state.status, infos[-1].step_norm,
         )  # fmt: skip
-    found = noise_pass(light, loop.pilot, state.theta, state.at.scaling)
+    found = noise_pass(dataclasses.replace(light, dtype="float32"), loop.pilot, state.theta, state.at.scaling)
     repeated = _repeated(request, loop, state)
     return Refined(state, found, light, passes + 1, time.perf_counter() - began, repeated)
 

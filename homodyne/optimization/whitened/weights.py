@@ -33,15 +33,16 @@ class FrameWeights:
 
     Attributes:
         blocks: frames that are whitened together; Sigma between different blocks counts as zero.
-        inverses: A of every block. filled: the Cholesky factor of A o A of every block.
+        inverses: A of every block, in the precision in which products are taken. filled: the Cholesky factor of A o A of every block.
     """
 
     blocks: tuple[slice, ...]
     inverses: tuple[np.ndarray, ...]
     filled: tuple[tuple[np.ndarray, bool], ...]
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, matrix: np.ndarray) -> np.ndarray:
         """W X of a symmetric X (n, n) with a zero diagonal; symmetric, zero diagonal."""
+        x = matrix.astype(self.inverses[0].dtype, copy=False)
         half = np.empty_like(x)
         for block, a, factor in zip(self.blocks, self.inverses, self.filled, strict=True):
             rows = a @ x[block]
@@ -53,18 +54,19 @@ class FrameWeights:
         return half
 
 
-def frame_weights(covariance: np.ndarray, longest: int) -> FrameWeights:
+def frame_weights(covariance: np.ndarray, longest: int, dtype: str = "float64") -> FrameWeights:
     """The weights that Sigma makes.
 
     Args:
         covariance: Sigma (n, n), of the intensity of one pixel in units of its mean, ridge included.
-        longest: most frames of a block; more are cut into equal blocks.
+        longest: most frames of a block; more are cut into equal blocks. dtype: of the products of matrices.
     """
     n = len(covariance)
     edges = np.linspace(0, n, max(1, -(-n // longest)) + 1).astype(int).tolist()
     blocks = tuple(slice(a, b) for a, b in itertools.pairwise(edges))
     inverses = tuple(_inverse(covariance[block, block]) for block in blocks)
-    return FrameWeights(blocks, inverses, tuple(cho_factor(a * a, lower=True, check_finite=False) for a in inverses))
+    filled = tuple(cho_factor(a * a, lower=True, check_finite=False) for a in inverses)
+    return FrameWeights(blocks, tuple(a.astype(dtype) for a in inverses), filled)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

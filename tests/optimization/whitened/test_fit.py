@@ -136,6 +136,9 @@ def test_auto_is_whitened_where_that_helps_and_uniform_where_it_does_not(c2, mon
     assert found.weighting.whitened_stderr
     assert found.theta == found.weighting.uniform
     assert "iid" in found.uncertainties
+    monkeypatch.setattr(limits, "_AUTO", 1e3)
+    found = fit(c2, weighting="auto")
+    assert found.weighting.reason == "5 sectors of 60 frames take minutes, and weighting=whitened takes them"
 
 
 def test_worse_errors_are_said(c2, monkeypatch):
