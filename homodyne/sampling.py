@@ -126,6 +126,10 @@ def _check_fit(fit: FitResult, likelihood: str, method: str) -> None:
         raise InputError(
             "loss", fit.provenance["options"]["loss"], "has no likelihood here", "sample a fit with loss=linear"
         )
+    if fit.weighting.name == "whitened":
+        raise InputError(
+            "weighting", "whitened", "are not the weights of the likelihood", "sample a fit with weighting=uniform"
+        )
     if method == "cmc" and fit.scaling not in ("individual", "constant"):
         raise InputError(
             "scaling", fit.scaling, "ties all sectors together, and shards would each have their own",

@@ -169,7 +169,9 @@ def test_interrupted(c2, monkeypatch):
         assert any("not whitened, weights are uniform: it was interrupted" in w for w in found.warnings)
 
 
-def test_what_needs_uniform_weights_is_refused(result):
+def test_what_needs_uniform_weights_is_refused(c2, result):
+    with pytest.raises(InputError, match="weighting='whitened' are not the weights of the likelihood"):
+        homodyne.sample(homodyne.Dataset.from_arrays(c2, PHI, T, Q, GAP), fit=result)
     with pytest.raises(InputError, match="is one of uniform weights, and this fit is whitened"):
         result.profile("D0")
     with pytest.raises(InputError, match="is whitened, and the tests are those of uniform weights"):
