@@ -31,7 +31,7 @@ class Posterior:
         divergences: draws after which the sampler lost its way, of all chains.
         summary_error: largest error of the log-likelihood that exact passes at some draws have shown.
         pareto_k: shape of the importance weights; 0 where none were needed.
-        fit_theta, fit_covariance: the fit it is built on, of the free parameters.
+        fit_theta, fit_covariance: the fit it is built on, of the free parameters. fixed: values of the others.
         shards: azimuths of the sectors of every shard. seconds, peak_gb, worker_gb: what it took.
         findings, warnings: sentences.
         settings: chains, draws, seed and the like.
@@ -61,6 +61,7 @@ class Posterior:
     findings: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def converged(self) -> bool:

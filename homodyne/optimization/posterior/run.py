@@ -242,7 +242,7 @@ class _Sampler:
             convention=result.convention, scaling=result.scaling, rhat=rhat, ess=ess,
             divergences=int(sum(draws.diverging.sum() for draws in found.chains)), summary_error=found.error,
             pareto_k=found.pareto_k, fit_theta={name: result.theta[name] for name in names},
-            fit_covariance=root @ root.T, n_points=result.n_points, seconds=seconds, peak_gb=peak_gb,
+            fixed=dict(result.fixed), fit_covariance=root @ root.T, n_points=result.n_points, seconds=seconds, peak_gb=peak_gb,
             shards=tuple(tuple(float(result.phi[k]) for k in group) for group in chosen.groups),
             worker_gb=found.worker_gb, findings=tuple(self._findings(found)), warnings=tuple(self._warnings(found)),
             settings={
