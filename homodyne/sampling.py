@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from homodyne.errors import InputError
 from homodyne.files import require_writable
@@ -14,6 +16,7 @@ from homodyne.models import Model, get_model
 from homodyne.optimization.nlsq.finished import Finished, request_of
 from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.posterior.consensus import COMBINERS
+from homodyne.optimization.posterior.predictive import predictive_cuts
 from homodyne.optimization.posterior.priors import Prior, make_priors
 from homodyne.optimization.posterior.run import Settings, run
 from homodyne.optimization.posterior.shards import make_groups
@@ -21,9 +24,12 @@ from homodyne.optimization.processors import n_workers as granted
 from homodyne.optimization.source import BlockSource
 from homodyne.result import FitResult
 from homodyne.result.posterior import Posterior
+from homodyne.result.predictive import PredictiveCut
 
 METHODS = ("nuts", "cmc")
 LIKELIHOODS = ("honest", "iid")
+# Sectors that are shown, and earlier times, as parts of the series.
+_SHOWN, _AGES = 4, (0.02, 0.25, 0.6)
 
 
 def sample(
@@ -100,6 +106,47 @@ def sample(
             likelihood, n_chains, n_samples, n_warmup, seed, n_workers or granted(), combiner, tuple(groups), kept
         ),
     )  # fmt: skip
+
+
+def predictive(
+    dataset: BlockSource,
+    posterior: Posterior,
+    model: Model | None = None,
+    *,
+    n_draws: int = 200,
+    sectors: Sequence[int] | None = None,
+    frames: Sequence[int] | None = None,
+) -> list[PredictiveCut]:
+    """What the posterior says of c2(t1, t1 + lag), beside the data: bands of the model, and of a measurement with its noise.
+
+    Args:
+        model: the model of the posterior, needed only if it is not a built-in one.
+        n_draws: draws that stand for all, chosen evenly with their weights.
+        sectors: positions in ``dataset.phi``; four of them, evenly, by default.
+        frames: positions of t1 in ``dataset.t``; an early, a middle and a late one by default.
+
+    Returns:
+        One cut a sector and t1.
+
+    Raises:
+        InputError: data with other sectors than those of the posterior, a position that is not there, no draws.
+    """
+    n_phi, n_t = len(dataset.phi), len(dataset.t)
+    of = posterior.idata.posterior["phi"].values
+    if len(of) != n_phi or not np.allclose(of, dataset.phi):
+        raise InputError(
+            "dataset", f"{n_phi} sectors", "is not the data of the posterior", "give the data that were sampled"
+        )
+    if n_draws < 1:
+        raise InputError("n_draws", n_draws, "must be at least 1", "200 are enough for bands of 95 %")
+    shown = np.unique(np.linspace(0, n_phi - 1, _SHOWN).round().astype(int)) if sectors is None else sectors
+    first = np.unique([int(part * n_t) for part in _AGES]) if frames is None else frames
+    for field, positions, n in (("sectors", shown, n_phi), ("frames", first, n_t - 1)):
+        for position in positions:
+            if not 0 <= position < n:
+                raise InputError(field, int(position), f"is no position below {n}", f"choose from 0 to {n - 1}")
+    chosen = model or get_model(posterior.model, posterior.convention)
+    return predictive_cuts(dataset, posterior, chosen, n_draws, [int(k) for k in shown], [int(i) for i in first])
 
 
 def _check(method: str, likelihood: str, combiner: str, **numbers: int) -> None:

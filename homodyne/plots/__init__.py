@@ -8,22 +8,30 @@ from pathlib import Path
 
 from homodyne.files import require_writable
 from homodyne.plots.canvas import write_png
+from homodyne.plots.chains import chains_figure
+from homodyne.plots.corner import corner_figure
 from homodyne.plots.curves import curves_figure
 from homodyne.plots.diagnostics import diagnostics_figure
 from homodyne.plots.history import history_figure
 from homodyne.plots.maps import chi2_texts, map_figures
 from homodyne.plots.memory import memory_figure
+from homodyne.plots.posterior import save_posterior_figures
+from homodyne.plots.predictive import predictive_figure
 from homodyne.plots.profile import profile_figure
 from homodyne.result import AngleMap, FitResult
 
 __all__ = [
+    "chains_figure",
+    "corner_figure",
     "curves_figure",
     "diagnostics_figure",
     "history_figure",
     "map_figures",
     "memory_figure",
+    "predictive_figure",
     "profile_figure",
     "save_figures",
+    "save_posterior_figures",
 ]
 
 
