@@ -11,6 +11,7 @@ import yaml
 
 from homodyne.config.build import build_model, fit_arguments
 from homodyne.config.nearest import suggestion
+from homodyne.config.posterior import SAMPLERS
 from homodyne.config.section import complete_section
 from homodyne.data import Dataset, from_mapping
 from homodyne.errors import InputError
@@ -35,6 +36,13 @@ def fit_nlsq_jax(data: Dataset | Mapping[str, Any], config: str | os.PathLike[st
     """
     given = _read(config)
     settings = _of_run(given) if "model" in given else _short(given)
+    if settings["strategy"]["name"] in SAMPLERS:
+        raise InputError(
+            "strategy.name",
+            settings["strategy"]["name"],
+            "samples a posterior, and this call fits",
+            "use homodyne.sample",
+        )
     model = build_model(settings)
     dataset = data if isinstance(data, Dataset) else from_mapping(data)
     return fit(dataset, model, **fit_arguments(settings, Path.cwd() / "outputs"))

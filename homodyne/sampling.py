@@ -164,23 +164,35 @@ def _check(method: str, likelihood: str, combiner: str, **numbers: int) -> None:
 
 
 def _check_fit(fit: FitResult, likelihood: str, method: str) -> None:
-    if likelihood == "honest" and fit.covariance_method == "iid":
+    require_possible(
+        method, likelihood, scaling=fit.scaling, covariance=fit.covariance_method,
+        loss=fit.provenance.get("options", {}).get("loss", "linear"), weighting=fit.weighting.name,
+    )  # fmt: skip
+    if all(name in fit.fixed for name in fit.theta):
+        raise InputError("fixed", sorted(fit.fixed), "leaves nothing to sample", "free a parameter")
+
+
+def require_possible(
+    method: str, likelihood: str, *, scaling: str, covariance: str, loss: str = "linear", weighting: str = "uniform"
+) -> None:
+    """Refuse what a posterior cannot be made of, as far as the settings of the fit tell.
+
+    Raises:
+        InputError: honest likelihood of iid errors, a robust loss, whitened weights, or shards that share their scaling.
+    """
+    if likelihood == "honest" and covariance == "iid":
         raise InputError(
             "likelihood", likelihood, "needs honest errors, and those of the fit are iid",
             "fit with covariance='speckle', or use likelihood='iid' for comparison",
         )  # fmt: skip
-    if fit.provenance.get("options", {}).get("loss", "linear") != "linear":
+    if loss != "linear":
+        raise InputError("loss", loss, "has no likelihood here", "sample a fit with loss=linear")
+    if weighting != "uniform":
         raise InputError(
-            "loss", fit.provenance["options"]["loss"], "has no likelihood here", "sample a fit with loss=linear"
+            "weighting", weighting, "are not the weights of the likelihood", "sample a fit with weighting=uniform"
         )
-    if fit.weighting.name == "whitened":
+    if method == "cmc" and scaling not in ("individual", "constant"):
         raise InputError(
-            "weighting", "whitened", "are not the weights of the likelihood", "sample a fit with weighting=uniform"
-        )
-    if method == "cmc" and fit.scaling not in ("individual", "constant"):
-        raise InputError(
-            "scaling", fit.scaling, "ties all sectors together, and shards would each have their own",
+            "scaling", scaling, "ties all sectors together, and shards would each have their own",
             "use scaling='individual', or method='nuts'",
         )  # fmt: skip
-    if all(name in fit.fixed for name in fit.theta):
-        raise InputError("fixed", sorted(fit.fixed), "leaves nothing to sample", "free a parameter")

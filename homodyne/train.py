@@ -1,7 +1,7 @@
 """``python -m homodyne.train``: from settings to a fitted, drawn and recorded result.
 
 Hydra composes the settings, ``homodyne.config`` checks them and builds the objects; here they meet. The run's folder
-holds result.nc, config.yaml, fit.log and figures/ before any tracker hears of the run.
+holds result.nc, config.yaml, fit.log, figures/, and posterior.nc of a sampler, before any tracker hears of the run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +32,7 @@ from homodyne.config.validate import Settings, check_overrides, validate
 from homodyne.config.windows import require_window
 from homodyne.errors import InputError
 from homodyne.files import require_writable, write_whole
+from homodyne.train_posterior import POSTERIOR, require_shards, sample_and_save, tell_sampling
 
 if TYPE_CHECKING:
     from homodyne.data import Dataset
@@ -58,6 +59,14 @@ class SweepStopped(KeyboardInterrupt):
     """A job of a sweep was interrupted and recorded; the others must not start."""
 
 
+class Ended(NamedTuple):
+    """A run that is saved."""
+
+    result: FitResult
+    outcome: Outcome
+    interrupted: bool
+
+
 def train(cfg: DictConfig) -> float:
     """One fit; returns the reduced chi-squared, so that a sweeper can minimize it, and infinity for bad input."""
     run_dir = Path(HydraConfig.get().runtime.output_dir)
@@ -73,8 +82,8 @@ def train(cfg: DictConfig) -> float:
             outcome = Outcome.OK
             return math.nan
         with _sigterm_is_ctrl_c():
-            result, outcome = run(settings, run_dir, Path.cwd() / "outputs")
-        if result.status.value == "interrupted" and HydraConfig.get().mode is RunMode.MULTIRUN:
+            result, outcome, interrupted = run(settings, run_dir, Path.cwd() / "outputs")
+        if interrupted and HydraConfig.get().mode is RunMode.MULTIRUN:
             raise SweepStopped
         return float(result.chi2_reduced)
     except InputError as error:
@@ -91,8 +100,8 @@ def train(cfg: DictConfig) -> float:
         report(outcome, run_dir)
 
 
-def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Outcome]:
-    """Build, fit, save, draw, record.
+def run(settings: Settings, run_dir: Path, outputs: Path) -> Ended:
+    """Build, fit, save, draw, sample where that was chosen, record.
 
     Raises:
         InputError: a value that cannot be used; raised before data are read wherever that can be known.
@@ -105,9 +114,11 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
         return _kept(tracker, run_dir)
     if warning := tracker.prepare():
         log.warning("%s. The fit goes on; its result will stay in %s", warning, run_dir)
-    model, dataset, arguments = built(settings, outputs)
+    model, dataset, arguments, sampling = built(settings, outputs)
+    if sampling is not None:
+        require_shards(dataset, sampling, arguments["min_lag"])
     # where a folder is used again, nothing of the earlier run must pass for this one
-    whole = [run_dir / name for name in ("result.nc", "config.yaml", "recorded.json")]
+    whole = [run_dir / name for name in ("result.nc", POSTERIOR, "config.yaml", "recorded.json")]
     for stale in (*whole, *(run_dir / "figures").glob("*.png")):
         stale.unlink(missing_ok=True)
     _announce(settings, dataset, arguments["scaling"])
@@ -119,43 +130,55 @@ def run(settings: Settings, run_dir: Path, outputs: Path) -> tuple[FitResult, Ou
     _tell(result, run_dir)
     if settings["plots"]:
         _draw(dataset, result, model, run_dir / "figures")
-    return result, worst([_record(tracker, run_dir), Outcome.OK if result.converged else Outcome.NOT_CONVERGED])
+    outcomes, interrupted = (
+        [Outcome.OK if result.converged else Outcome.NOT_CONVERGED],
+        result.status.value == "interrupted",
+    )
+    if sampling is not None:
+        outcome, interrupted = sample_and_save(dataset, model, result, sampling, run_dir, plots=settings["plots"])
+        outcomes.append(outcome)
+    return Ended(result, worst([*outcomes, _record(tracker, run_dir)]), interrupted)
 
 
-def _kept(tracker: Tracker, run_dir: Path) -> tuple[FitResult, Outcome]:
+def _kept(tracker: Tracker, run_dir: Path) -> Ended:
     """What an earlier start of the same batch has done; recorded now where it could not be then."""
     from homodyne.tracking.run_folder import RunFolder
 
     folder = RunFolder.read(run_dir)
     log.info("Batch: done before, with the same settings: %s", run_dir)
     recorded = Outcome.OK if folder.recorded() else _record(tracker, run_dir)
-    return folder.result, worst([recorded, Outcome.OK if folder.result.converged else Outcome.NOT_CONVERGED])
+    converged = folder.result.converged and (folder.posterior is None or folder.posterior.converged)
+    return Ended(folder.result, worst([recorded, Outcome.OK if converged else Outcome.NOT_CONVERGED]), False)
 
 
-def built(settings: Settings, outputs: Path) -> tuple[Model, Dataset, dict[str, Any]]:
-    """Model, dataset and the other arguments of the fit; errors that need no data come before data are opened."""
+def built(settings: Settings, outputs: Path) -> tuple[Model, Dataset, dict[str, Any], dict[str, Any] | None]:
+    """Model, dataset, the other arguments of the fit and those of sampling; errors that need no data come before data are opened."""
     from homodyne.config.build import build_dataset, build_model, fit_arguments
+    from homodyne.config.posterior import sample_arguments
 
     model = build_model(settings)
-    arguments = fit_arguments(settings, outputs)
+    arguments, sampling = fit_arguments(settings, outputs), sample_arguments(settings, model, outputs)
     dataset = build_dataset(settings)
     if model.needs_gap and dataset.gap is None:
         raise InputError(
             "dataset.gap_angstrom", None, f"is missing and {model.name} needs it",
             "set dataset.gap_angstrom to the rotor-stator distance in angstrom (1 mm = 1e7)",
         )  # fmt: skip
-    return model, dataset, arguments
+    return model, dataset, arguments, sampling
 
 
 def tell_plan(settings: Settings) -> None:
     """``mode=plan``: strategy, blocks, memory and time of the fit, which is not started; nothing is recorded."""
     from homodyne.fitting import plan
 
-    model, dataset, arguments = built(settings, Path.cwd() / "outputs")
+    model, dataset, arguments, sampling = built(settings, Path.cwd() / "outputs")
     _announce(settings, dataset, arguments["scaling"])
     asked = ("scaling", "strategy", "start", "fixed", "bounds", "min_lag", "options")
-    for line in plan(dataset, model, **{name: arguments[name] for name in asked}).lines():
+    forecast = plan(dataset, model, **{name: arguments[name] for name in asked})
+    for line in forecast.lines():
         log.info("%s", line)
+    if sampling is not None:
+        tell_sampling(dataset, model, sampling, forecast.decision.n_points, arguments["min_lag"])
     log.info("Plan only (mode=plan): nothing was fitted")
 
 

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from homodyne.config.posterior import SAMPLERS
 from homodyne.errors import InputError
 
 #: Settings that change a result; a fit with others is another fit.
@@ -86,6 +87,8 @@ def is_done(run_dir: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the folder holds a finished fit with these settings of the file as it is now."""
     result, stored = run_dir / "result.nc", run_dir / "config.yaml"
     if not (result.is_file() and stored.is_file()):
+        return False
+    if settings["strategy"]["name"] in SAMPLERS and not (run_dir / "posterior.nc").is_file():
         return False
     before = yaml.safe_load(stored.read_text(encoding="utf-8"))
     if any(before.get(group) != settings[group] for group in DECIDING):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.utils import get_method
 
+from homodyne.config.posterior import SAMPLERS, sampler_settings
 from homodyne.config.schema import LocalClusterConf
 from homodyne.config.validate import TARGET, Settings
 from homodyne.errors import InputError
@@ -27,7 +28,7 @@ FIT_SETTINGS = ("min_lag", "glob")
 
 
 def build_model(settings: Settings) -> Model:
-    """The model, with every name and number in start, fixed and bounds checked against its parameters.
+    """The model, with every name and number in start, fixed, bounds and priors checked against its parameters.
 
     Raises:
         InputError: unknown model, parameter or a value outside its bounds.
@@ -39,7 +40,7 @@ def build_model(settings: Settings) -> Model:
         model = own_model(Path(chosen["file"]), chosen["name"])
     else:
         model = _call(chosen[TARGET], {"name": chosen["name"], "convention": chosen["convention"]}, "model")
-    for group in ("start", "fixed", "bounds"):
+    for group in ("start", "fixed", "bounds", "priors"):
         check_known(chosen[group], model.parameters, f"model.{group}")
     bounded = with_bounds(model.parameters, chosen["bounds"])
     for group in ("start", "fixed"):
@@ -63,16 +64,15 @@ def build_tracker(settings: Settings, outputs: Path) -> Tracker:
 def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
     """Keyword arguments of ``homodyne.fit``, the dataset and the model excepted; checkpoints go below ``outputs``."""
     from homodyne.optimization.nlsq.options import NLSQOptions
-    from homodyne.optimization.search import WarmUp, get_strategy
+    from homodyne.optimization.search import WarmUp
 
     optax, chosen = settings["optimization"]["optax"], settings["optimization"]["optimizer"]
     nlsq = dict(settings["optimization"]["nlsq"])
     mode = nlsq.pop("anti_degeneracy")["per_angle_mode"]
     model = settings["model"]
-    strategy = {k: v for k, v in settings["strategy"].items() if v is not None and k != "weighting"}
     return {
         "scaling": mode or model["scaling"],
-        "strategy": get_strategy(**strategy),
+        "strategy": _strategy(settings),
         "weighting": settings["strategy"]["weighting"],
         "warm_up": WarmUp(optax["name"], optax["arguments"], optax["steps"]) if chosen == "optax" else None,
         "start": model["start"] or None,
@@ -83,6 +83,21 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
         "options": NLSQOptions(**nlsq),
         "checkpoint": outputs / "checkpoints" if settings["optimization"]["checkpoint"] else None,
     }
+
+
+def _strategy(settings: Settings) -> Any:
+    """How the optimum is found; a sampler begins with the search of ``auto``."""
+    from homodyne.optimization.search import get_strategy
+
+    chosen, priors = settings["strategy"], settings["model"]["priors"]
+    if chosen["name"] in SAMPLERS:
+        sampler_settings(chosen)
+        return get_strategy("auto")
+    if priors:
+        raise InputError(
+            "model.priors", sorted(priors), f"are not used by strategy={chosen['name']}", "set strategy=nuts, or leave them out"
+        )  # fmt: skip
+    return get_strategy(**{k: v for k, v in chosen.items() if v is not None and k != "weighting"})
 
 
 @contextmanager

@@ -6,6 +6,7 @@ These dataclasses are the one source of types. Hydra checks names and types agai
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,10 +27,20 @@ def _number(default: Any, above: float | None = None, below: float | None = None
 
 
 @dataclass
+class PriorConf:
+    """What is known of one parameter before the data: ``kind``, and ``mean`` and ``sd`` of a normal one, in the parameter's unit."""
+
+    kind: str = _choice("uniform", "uniform", "log_uniform", "normal")
+    mean: float | None = _number(None, above=-math.inf)
+    sd: float | None = _number(None, above=0.0)
+
+
+@dataclass
 class ModelConf:
     """The physics.
 
-    ``start``, ``fixed``: value by parameter name; ``bounds``: [lower, upper] by parameter name. ``file``: Python
+    ``start``, ``fixed``: value by parameter name; ``bounds``: [lower, upper] by parameter name. ``priors``, for
+    ``strategy=nuts`` and ``cmc``: by parameter name, uniform within the bounds where none is given. ``file``: Python
     file with a function called ``name`` that returns your own model (docs/own_model.md).
     """
 
@@ -41,6 +52,7 @@ class ModelConf:
     start: dict[str, float] = field(default_factory=dict)
     fixed: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, list[float]] = field(default_factory=dict)
+    priors: dict[str, Any] = field(default_factory=dict)  # of PriorConf, which Hydra cannot add to key by key
 
 
 @dataclass
@@ -102,9 +114,14 @@ class StrategyConf:
     The other keys belong to one strategy each, and null is its default. auto: ``force`` (CMA-ES wherever the widths of the
     bounds differ by more than 1000). multistart: ``starts`` compared, ``descents``, ``sampler``. cmaes_nlsq:
     ``population`` (of the first run), ``restarts``, ``seed``.
+
+    nuts and cmc fit as auto does and then draw from the posterior (``homodyne.sample`` explains their keys): ``n_chains``,
+    ``n_samples``, ``n_warmup``, ``likelihood``, ``seed``; cmc also ``shards``, ``max_points_per_shard``, ``n_workers``, ``combiner``.
     """
 
-    name: str = _choice("auto", "auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart")
+    name: str = _choice(
+        "auto", "auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart", "nuts", "cmc"
+    )
     weighting: str = _choice("uniform", "uniform", "whitened", "auto")
     force: bool | None = None
     starts: int | None = _number(None, above=0)
@@ -113,6 +130,14 @@ class StrategyConf:
     population: int | None = _number(None, above=3)
     restarts: int | None = _number(None, above=-1)
     seed: int | None = _number(None, above=-1)
+    n_chains: int | None = _number(None, above=1)
+    n_samples: int | None = _number(None, above=49)
+    n_warmup: int | None = _number(None, above=49)
+    likelihood: str | None = _choice(None, "honest", "iid")
+    shards: Any = None
+    max_points_per_shard: Any = None
+    n_workers: int | None = _number(None, above=0)
+    combiner: str | None = _choice(None, "importance", "gaussian")
 
 
 @dataclass
@@ -278,8 +303,9 @@ def register() -> None:
     """
     store = ConfigStore.instance()
     root = _open(
-        RootConf, "model.start", "model.fixed", "model.bounds", "tracking.tags", "optimization.optax.arguments"
-    )
+        RootConf, "model.start", "model.fixed", "model.bounds", "model.priors", "tracking.tags",
+        "optimization.optax.arguments",
+    )  # fmt: skip
     store.store(name="root_schema", node=root, package="_global_")
     store.store(name="file_dataset_schema", node=FileDatasetConf)
     for name, node in (("local", LocalClusterConf), ("slurm", SlurmClusterConf), ("address", AddressClusterConf)):

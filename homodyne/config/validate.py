@@ -14,7 +14,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from homodyne.config.nearest import suggestion
-from homodyne.config.schema import CLUSTERS, DATASETS, RootConf
+from homodyne.config.schema import CLUSTERS, DATASETS, PriorConf, RootConf
 from homodyne.errors import InputError
 
 Settings = dict[str, Any]
@@ -44,6 +44,7 @@ def validate(cfg: DictConfig) -> Settings:
     for group, schemas in (("dataset", DATASETS), ("cluster", CLUSTERS)):
         check_node(settings[group], _schema_of(cfg[group], settings[group], group, schemas), f"{group}.")
     _check_selection(settings["dataset"])
+    _check_sampling(settings)
     return settings
 
 
@@ -189,6 +190,23 @@ def _check_selection(dataset: Mapping[str, Any]) -> None:
         raise InputError(
             "dataset.sigma", sigma, "must be positive", "give one positive number, or one per selected angle"
         )
+
+
+def _check_sampling(settings: Mapping[str, Any]) -> None:
+    """Priors by parameter, and sizes that are a number or left to the sampler."""
+    for name, prior in settings["model"]["priors"].items():
+        if not isinstance(prior, Mapping):
+            raise InputError(
+                f"model.priors.{name}", prior, "must be a group of keys", f"use model.priors.{name}.kind=normal"
+            )
+        check_node(prior, PriorConf, f"model.priors.{name}.")
+    for key in ("shards", "max_points_per_shard"):
+        value = settings["strategy"][key]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not (value in (None, "auto") or whole):
+            raise InputError(
+                f"strategy.{key}", value, "is neither auto nor a positive whole number", "leave it out for auto"
+            )
 
 
 def _listed(value: Any) -> list[Any]:

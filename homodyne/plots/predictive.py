@@ -27,7 +27,9 @@ def predictive_figure(cuts: Sequence[PredictiveCut]) -> Figure:
             _cut(axis, by_place[sector, t1])
             if i == 0:
                 several = len({q for q, _ in sectors}) > 1
-                axis.set_title(f"φ = {sector[1]:.4g}°".replace("-", "−") + (f", q = {sector[0]:.4g}" if several else ""))
+                axis.set_title(
+                    f"φ = {sector[1]:.4g}°".replace("-", "−") + (f", q = {sector[0]:.4g}" if several else "")
+                )
             if i == len(times) - 1:
                 axis.set_xlabel("lag $t_2 - t_1$ [s]")
             if j == 0:

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.result import FitResult
+from homodyne.result.posterior import Posterior
 
 # Trackers truncate long values silently; whole ones are in the artifact config.yaml.
 LONGEST = 500
@@ -193,9 +194,13 @@ def commit(result: FitResult) -> str | None:
     return found.group() if found else None
 
 
-def note(result: FitResult) -> str:
+def note(result: FitResult, posterior: Posterior | None = None) -> str:
     """What a person should read first: the warnings, then what the data determine."""
-    return "\n\n".join((*result.warnings, *result.findings))[:LONGEST_NOTE]
+    both = (result,) if posterior is None else (result, posterior)
+    texts = [text for kind in ("warnings", "findings") for one in both for text in getattr(one, kind)]
+    if posterior is not None:
+        texts.insert(0, f"Posterior: {posterior.status}. {posterior.message}")
+    return "\n\n".join(texts)[:LONGEST_NOTE]
 
 
 def run_name(tags: Mapping[str, str], swept: Sequence[str]) -> str:

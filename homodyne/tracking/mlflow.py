@@ -13,6 +13,7 @@ import numpy as np
 
 from homodyne.files import write_whole
 from homodyne.tracking import flatten
+from homodyne.tracking import posterior as sampled
 from homodyne.tracking.base import Unrecorded
 from homodyne.tracking.lock import locked
 from homodyne.tracking.run_folder import RunFolder
@@ -99,10 +100,12 @@ class MlflowTracker:
         if folder.sweep is not None:
             tags["mlflow.parentRunId"] = self._parent(client, experiment, folder.sweep, folder.swept())
             tags["overrides"] = flatten.shorten(" ".join(folder.overrides()))
+        if folder.posterior is not None:
+            tags["posterior"] = folder.posterior.status
         tags["mlflow.source.name"] = "homodyne.train"
         if commit := flatten.commit(result):
             tags["mlflow.source.git.commit"] = commit
-        if text := flatten.note(result):
+        if text := flatten.note(result, folder.posterior):
             tags["mlflow.note.content"] = text
         name = self.run_name or flatten.run_name(tags, folder.swept())
         run_id = client.create_run(experiment, start_time=started_ms, tags=tags, run_name=name).info.run_id
@@ -113,7 +116,8 @@ class MlflowTracker:
                 client.log_artifact(run_id, str(file), target)
             finished = True
         finally:
-            end_ms = started_ms + round(1000 * flatten.fit_seconds(result))
+            seconds = flatten.fit_seconds(result) + (folder.posterior.seconds if folder.posterior else 0.0)
+            end_ms = started_ms + round(1000 * seconds)
             # the process ended well even where the fit did not converge: that is what the tag status says
             client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_ms)
         return run_id
@@ -159,7 +163,9 @@ def _started_ms(folder: RunFolder) -> int:
 def _log_numbers(client: MlflowClient, run_id: str, folder: RunFolder, started_ms: int) -> None:
     from mlflow.entities import Metric, Param
 
-    single, dropped = flatten.split_finite(flatten.metrics(folder.result))
+    of_posterior = folder.posterior
+    found = flatten.metrics(folder.result) | ({} if of_posterior is None else sampled.metrics(of_posterior))
+    single, dropped = flatten.split_finite(found)
     now_ms = round(1000 * time.time())
     rows: list[Metric] = [Metric(name, value, now_ms, 0) for name, value in single.items()]
     for curve in flatten.series(folder.result):
@@ -173,7 +179,9 @@ def _log_numbers(client: MlflowClient, run_id: str, folder: RunFolder, started_m
         ]
     for batch in batches(rows, METRICS_PER_CALL):
         client.log_batch(run_id, metrics=batch)
-    params = [Param(name, value) for name, value in flatten.parameters(folder.settings, folder.result).items()]
+    texts = flatten.parameters(folder.settings, folder.result)
+    texts |= {} if of_posterior is None else sampled.parameters(of_posterior)
+    params = [Param(name, value) for name, value in texts.items()]
     for batch_of_params in batches(params, PARAMS_PER_CALL):
         client.log_batch(run_id, params=batch_of_params)
     if dropped:

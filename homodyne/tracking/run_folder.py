@@ -14,8 +14,11 @@ import yaml
 from homodyne.errors import InputError
 from homodyne.files import write_whole
 from homodyne.result import FitResult
+from homodyne.result.posterior import Posterior
 
 RESULT, CONFIG, LOG, FIGURES, RECORDED = "result.nc", "config.yaml", "fit.log", "figures", "recorded.json"
+# Where a sampler was chosen and ended.
+POSTERIOR = "posterior.nc"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +26,7 @@ class RunFolder:
     """A finished run on disk.
 
     Attributes:
-        path: the folder; settings: its config.yaml; result: its result.nc.
+        path: the folder; settings: its config.yaml; result: its result.nc; posterior: its posterior.nc, None without one.
         sweep: the folder of the sweep that the run belongs to, or None.
     """
 
@@ -31,6 +34,7 @@ class RunFolder:
     settings: Mapping[str, Any]
     result: FitResult
     sweep: Path | None
+    posterior: Posterior | None = None
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
@@ -50,11 +54,12 @@ class RunFolder:
         settings = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
         # the sweeper leaves this file in the folder above its jobs
         sweep = path.parent if (path.parent / "multirun.yaml").is_file() else None
-        return cls(path, settings, FitResult.load(path / RESULT), sweep)
+        posterior = Posterior.load(path / POSTERIOR) if (path / POSTERIOR).is_file() else None
+        return cls(path, settings, FitResult.load(path / RESULT), sweep, posterior)
 
     def artifacts(self) -> list[tuple[Path, str | None]]:
         """Files to keep with the record, with their folder in the store."""
-        top = [(self.path / name, None) for name in (CONFIG, RESULT, LOG) if (self.path / name).is_file()]
+        top = [(self.path / name, None) for name in (CONFIG, RESULT, POSTERIOR, LOG) if (self.path / name).is_file()]
         return [*top, *((figure, FIGURES) for figure in sorted((self.path / FIGURES).glob("*.png")))]
 
     def overrides(self) -> list[str]:
