@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from homodyne.parameters import Parameter
+from homodyne.quiet import import_arviz
 from homodyne.result import AngleMap, Decision, FitResult, Memory, Status, Uncertainty
+from homodyne.result.posterior import Posterior
 
 PARAMETERS = (
     Parameter("D0", "angstrom^2 s^-1", 1e4, 1.0, 1e7, 1e4, "transport coefficient at 1 s"),
@@ -183,3 +185,61 @@ def make_maps(n_phi: int = 4, n_t: int = 120, noise: float = 0.005, seed: int = 
         np.fill_diagonal(data, np.nan)
         maps.append(AngleMap(float(phi), t, data, model, noise, 0.0054))
     return maps
+
+
+def make_posterior(n_chains: int = 4, n_draws: int = 150, n_phi: int = 4, seed: int = 0, **replaced: Any) -> Posterior:
+    """Normal draws of D0, alpha and D_offset of a static model, correlated as they are in fits, all weights alike."""
+    rng = np.random.default_rng(seed)
+    names = ("D0", "alpha", "D_offset")
+    center, error = np.array([TRUTH[n] for n in names]), np.array([41.0, 0.004, 18.0])
+    covariance = np.outer(error, error) * np.array([[1.0, 0.5, -0.9], [0.5, 1.0, -0.7], [-0.9, -0.7, 1.0]])
+    draws = center + rng.standard_normal((n_chains, n_draws, 3)) @ np.linalg.cholesky(covariance).T
+    phi = np.linspace(-80.0, 82.0, n_phi)
+    scaling = {
+        "contrast": 0.25 + 1e-4 * rng.standard_normal((n_chains, n_draws, n_phi)),
+        "offset": 1.0 + 1e-5 * rng.standard_normal((n_chains, n_draws, n_phi)),
+    }
+    idata = import_arviz().from_dict(
+        {**{n: draws[..., i] for i, n in enumerate(names)}, **scaling},
+        sample_stats={"lp": np.zeros((n_chains, n_draws)), "log_weight": np.zeros((n_chains, n_draws))},
+        coords={"phi": phi},
+        dims={"contrast": ["phi"], "offset": ["phi"]},
+    )
+    posterior = Posterior(
+        idata=idata,
+        names=names,
+        units=("angstrom^2 s^-1", "", "angstrom^2 s^-1"),
+        priors={n: f"uniform in [{p.lower:g}, {p.upper:g}]" for n, p in zip(names, PARAMETERS, strict=False)},
+        method="nuts",
+        likelihood="honest",
+        model="static",
+        convention="physical",
+        scaling="individual",
+        rhat=dict.fromkeys(names, 1.002),
+        ess={"D0": 610.0, "alpha": 580.0, "D_offset": 599.0},
+        divergences=0,
+        summary_error=0.01,
+        pareto_k=0.0,
+        fit_theta={n: TRUTH[n] for n in names},
+        fit_covariance=covariance,
+        n_points=n_phi * 44_850,
+        seconds=12.0,
+        peak_gb=0.9,
+        findings=("Priors: D0 uniform in [1, 1e+06]",),
+        settings={
+            "n_chains": n_chains,
+            "n_samples": n_draws,
+            "n_warmup": 100,
+            "seed": 0,
+            "n_workers": 2,
+            "combiner": "",
+        },
+    )
+    return dataclasses.replace(posterior, **replaced)
+
+
+def with_log_weights(posterior: Posterior, log_weights: np.ndarray) -> Posterior:
+    """The same draws with other weights, (chains, draws)."""
+    idata = posterior.idata.copy()
+    idata.sample_stats["log_weight"] = (("chain", "draw"), log_weights)
+    return dataclasses.replace(posterior, idata=idata)

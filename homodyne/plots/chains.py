@@ -85,7 +85,7 @@ def _colors(n: int) -> np.ndarray:
 
 def _title(posterior: Posterior) -> str:
     what = (
-        "draws of the consensus; R-hat and ESS of the shards' chains, the worst"
+        "draws of the consensus, before weights; R-hat and ESS: worst of the shards' chains"
         if posterior.method == "cmc"
         else "chains"
     )

@@ -13,11 +13,13 @@ PACKAGE = ROOT / "homodyne"
 #: Modules whose sentences end up in ``findings`` and ``warnings`` of a result.
 SENTENCES = (
     "optimization/nlsq/report.py",
+    "optimization/posterior/run.py",
     "optimization/uncertainty/assess.py",
     "optimization/uncertainty/identifiable.py",
     "optimization/uncertainty/noise.py",
     "optimization/whitened/finish.py",
     "optimization/whitened/limits.py",
+    "result/posterior.py",
     "result/records.py",
 )
 #: Exceptions that users see by their text, beside InputError.

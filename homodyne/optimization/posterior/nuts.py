@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -100,16 +101,25 @@ def _draw(
         for z, key in zip(starts, keys, strict=True)
     ]  # fmt: skip
 
+    stopped = threading.Event()
+
     def chain(state: Any) -> list[np.ndarray]:
         parts: list[list[np.ndarray]] = []
         for _ in range(-(-(n_warmup + n_samples) // _CHUNK)):
+            if stopped.is_set():
+                break
             state, part = chunk(state, target)
             parts.append([np.asarray(a) for a in part])
             progress.advance(_CHUNK)
         return [np.concatenate(a)[n_warmup : n_warmup + n_samples] for a in zip(*parts, strict=True)]
 
     with ThreadPoolExecutor(min(n_chains, n_workers())) as pool:
-        chains = list(pool.map(chain, states))
+        try:
+            chains = list(pool.map(chain, states))
+        except BaseException:
+            # Ctrl-C reaches this thread alone: the others end after the chunk they are at
+            stopped.set()
+            raise
     z, potential, n_steps, acceptance, diverging = (np.stack([c[i] for c in chains]) for i in range(5))
     return Draws(z, -potential, n_steps, acceptance, diverging)
 
