@@ -415,5 +415,8 @@ def test_help_is_light(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "python -m homodyne.train +experiment=laminar_flow dataset=apsu" in ended.stdout
-    assert "strategy: auto, cmaes_nlsq, distributed, hybrid_streaming, multistart, stratified_ls" in ended.stdout
+    assert (
+        "strategy: auto, cmaes_nlsq, cmc, distributed, hybrid_streaming, multistart, nuts, stratified_ls"
+        in ended.stdout
+    )
     assert not list(tmp_path.iterdir())

@@ -11,19 +11,21 @@ import yaml
 
 from homodyne.config import schema
 from homodyne.config.paths import conf_dir
+from homodyne.config.posterior import SAMPLERS
 from homodyne.config.validate import validate
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {
     "model": {"static", "laminar_flow", "static_joint_q", "laminar_flow_joint_q", "heterodyne", "kww"},
     "dataset": {"auto", "aps_legacy", "apsu", "nxxpcs", "pychx", "netcdf", "npz", "zarr", "synthetic"},
-    "strategy": {"auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart"},
+    "strategy": {"auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart", "nuts", "cmc"},
     "cluster": {"local", "slurm", "address"},
     "optimization": {"default"},
     "tracking": {"mlflow", "none"},
     "xla": {"none", "auto", "cpu", "hpc", "gpu"},
 }
-EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention", "window_scan", "batch")
+EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention", "window_scan", "batch", "posterior_demo")
+SIMULATED = ("posterior_demo",)
 
 
 def with_path(group: str, option: str) -> list[str]:
@@ -49,7 +51,8 @@ def test_every_choice_composes_and_is_valid(composed, group, option):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_is_valid(composed, name):
-    settings = validate(composed(f"+experiment={name}", "dataset.path=/data/x.hdf"))
+    path = [] if name in SIMULATED else ["dataset.path=/data/x.hdf"]
+    settings = validate(composed(f"+experiment={name}", *path))
     assert settings["tracking"]["experiment_name"] == name
 
 
@@ -94,9 +97,10 @@ def test_strategy_settings_are_those_of_the_strategies():
     from homodyne.optimization.search import STRATEGIES, WarmUp
 
     theirs = {f.name for made in STRATEGIES.values() for f in dataclasses.fields(made) if f.init}
-    assert {f.name for f in dataclasses.fields(schema.StrategyConf)} == {"name", "weighting", *theirs}
+    of_samplers = {key for keys in SAMPLERS.values() for key in keys}
+    assert {f.name for f in dataclasses.fields(schema.StrategyConf)} == {"name", "weighting", *theirs, *of_samplers}
     assert set(dataclasses.fields(schema.StrategyConf)[1].metadata["choices"]) == set(WEIGHTINGS)
-    assert set(dataclasses.fields(schema.StrategyConf)[0].metadata["choices"]) == set(STRATEGIES)
+    assert set(dataclasses.fields(schema.StrategyConf)[0].metadata["choices"]) == {*STRATEGIES, *SAMPLERS}
     assert all(f.default is None for f in dataclasses.fields(schema.StrategyConf)[2:])
     optax, warm_up = schema.OptaxConf(), WarmUp()
     assert (optax.name, optax.arguments, optax.steps) == (warm_up.optimizer, warm_up.arguments, warm_up.steps)
@@ -106,7 +110,7 @@ def test_strategy_settings_are_those_of_the_strategies():
 def test_the_file_of_a_strategy_lists_its_settings_and_no_others(name):
     from homodyne.optimization.search import STRATEGIES
 
-    own = [f.name for f in dataclasses.fields(STRATEGIES[name]) if f.init]
+    own = SAMPLERS.get(name) or [f.name for f in dataclasses.fields(STRATEGIES[name]) if f.init]
     written = yaml.safe_load((CONF / "strategy" / f"{name}.yaml").read_text())
     assert written == {"name": name, **dict.fromkeys(own)}
 
