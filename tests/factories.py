@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from homodyne.parameters import Parameter
-from homodyne.quiet import import_arviz
 from homodyne.result import AngleMap, Decision, FitResult, Memory, Status, Uncertainty
+from homodyne.result.arviz import load_arviz
 from homodyne.result.posterior import Posterior
 
 PARAMETERS = (
@@ -199,7 +199,7 @@ def make_posterior(n_chains: int = 4, n_draws: int = 150, n_phi: int = 4, seed: 
         "contrast": 0.25 + 1e-4 * rng.standard_normal((n_chains, n_draws, n_phi)),
         "offset": 1.0 + 1e-5 * rng.standard_normal((n_chains, n_draws, n_phi)),
     }
-    idata = import_arviz().from_dict(
+    idata = load_arviz().from_dict(
         {**{n: draws[..., i] for i, n in enumerate(names)}, **scaling},
         sample_stats={"lp": np.zeros((n_chains, n_draws)), "log_weight": np.zeros((n_chains, n_draws))},
         coords={"phi": phi},

@@ -24,7 +24,16 @@ GROUPS = {
     "tracking": {"mlflow", "none"},
     "xla": {"none", "auto", "cpu", "hpc", "gpu"},
 }
-EXPERIMENTS = ("demo", "static", "laminar_flow", "large", "homodyne2_convention", "window_scan", "batch", "posterior_demo")
+EXPERIMENTS = (
+    "demo",
+    "static",
+    "laminar_flow",
+    "large",
+    "homodyne2_convention",
+    "window_scan",
+    "batch",
+    "posterior_demo",
+)
 SIMULATED = ("posterior_demo",)
 
 
