@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""What is lost where noise is whitened within blocks of frames only: predicted errors against those of one block.
+"""Predicted errors for other weights: blocks of frames, ridges, and a diagonal that counts as zero.
 
-    python experiments/whitened/blocks.py --frames 1000 --blocks 128 256 512 1000 --out experiments/whitened/blocks_1000.json
+    python experiments/whitened/blocks.py blocks --frames 1000 --out experiments/whitened/blocks_1000.json
+    python experiments/whitened/blocks.py ridges --frames 150 --out experiments/whitened/ridges_150.json
 
 5 sectors, contrast 0.33, the sheared sample of ``run.py``; no data are drawn.
 """
@@ -13,7 +14,7 @@ import dataclasses
 import itertools
 import json
 import os
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -32,8 +33,41 @@ from homodyne.optimization.whitened.sector import Columns, Pairs
 CONTRAST = 0.33
 
 
-def predicted(frames: int, counts: float, blocks: list[int], traces: int) -> dict:
-    """Predicted errors of the parameters for uniform weights (0) and every length of blocks."""
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One choice of weights; ``filled``: c2 on the diagonal is unknown (as the package has it), not equal to the model."""
+
+    longest: int
+    ridge: float = RIDGE
+    filled: bool = True
+
+    def weigh(self, light: Light, signal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """X -> W X."""
+        light = dataclasses.replace(light, longest=self.longest, ridge=self.ridge)
+        if self.filled:
+            return light.weights(signal, 0).apply
+        sigma = CONTRAST * signal + np.eye(len(signal)) * (light.noise.nu[0] + self.ridge * CONTRAST)
+        a = np.linalg.inv(sigma)
+
+        def apply(x: np.ndarray) -> np.ndarray:
+            y = a @ x @ a
+            np.fill_diagonal(y, 0.0)
+            return y
+
+        return apply
+
+
+def variants(kind: str, frames: int) -> dict[str, Variant]:
+    """By name; the last one is what others are compared with."""
+    if kind == "blocks":
+        return {f"blocks of {b}": Variant(b) for b in (128, 256, 512, frames)}
+    ridges = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+    zero = {f"diagonal zero, ridge {r:g}": Variant(frames, r, False) for r in ridges}
+    return zero | {f"ridge {r:g}": Variant(frames, r) for r in reversed(ridges)}
+
+
+def predicted(frames: int, counts: float, chosen: dict[str, Variant], traces: int) -> dict:
+    """Predicted errors of the parameters for uniform weights and every variant."""
     model, source = get_model("laminar_flow"), Source(frames)
     names = [p.name for p in model.parameters]
     theta, free = np.array([THETA[n] for n in names]), np.array([n not in FIXED for n in names])
@@ -41,44 +75,43 @@ def predicted(frames: int, counts: float, blocks: list[int], traces: int) -> dic
     noise = SpeckleNoise(CONTRAST * one, one / counts, PIXELS * one, one, "", "")
     pairs = Pairs(np.arange(frames), np.zeros((frames, frames)), None, frames * (frames - 1) // 2)
     light = Light(source, model, 1, noise, RIDGE, frames, free)  # type: ignore[arg-type]
-    sums: dict[int, list] = {b: [] for b in (0, *blocks)}
+    sums: dict[str, list] = {name: [] for name in ("uniform", *chosen)}
     for k in SETS[5]:
         columns = Columns(model, theta, source, k, pairs, free)  # type: ignore[arg-type]
         delta = _traces(light, theta, k, pairs, traces, k)
         spread = columns.to_parameters[:-1, :-1][:, [0, 1, *np.flatnonzero(free) + 2]]
-        for b, found in sums.items():
-            weights = dataclasses.replace(light, longest=b).weights(columns.s, k) if b else None
+        for name, found in sums.items():
+            weigh = chosen[name].weigh(light, columns.s) if name in chosen else None
             gram, forms = [], []
             for x in itertools.chain(columns.plain(), columns.channels()):
-                y = x if weights is None else weights.apply(x)
+                y = x if weigh is None else weigh(x)
                 gram.append(columns.sums(y))
                 forms.append(_forms(y, delta, columns.s, CONTRAST))
             g, f = spread.T @ np.array(gram) @ spread, np.array(forms).T @ spread
             row = np.hstack([-np.linalg.solve(g[:2, :2], g[:2, 2:]).T, np.eye(len(g) - 2)])
             found.append((row @ (g + g.T) @ row.T / 2, (f - f.mean(0)) @ row.T / np.sqrt(len(f) - 1)))
     out = {}
-    for b, found in sums.items():
+    for name, found in sums.items():
         inverse = np.linalg.inv(sum(left for left, _ in found))
-        out[str(b)] = np.sqrt(sum(((f @ inverse) ** 2).sum(0) for _, f in found)).tolist()
+        out[name] = np.sqrt(sum(((f @ inverse) ** 2).sum(0) for _, f in found)).tolist()
     return {"names": [n for n, f in zip(names, free, strict=True) if f], "stderr": out}
 
 
 def main() -> int:
-    """Print and write."""
+    """Print Markdown and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["blocks", "ridges"])
     parser.add_argument("--frames", type=int, default=1000)
-    parser.add_argument("--blocks", type=int, nargs="+", default=[128, 256, 512, 1000])
     parser.add_argument("--traces", type=int, default=384)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = {}
+    chosen, rows = variants(arguments.kind, arguments.frames), {}
     for counts in (2.0, 20.0):
-        began = time.perf_counter()
-        rows[str(counts)] = found = predicted(arguments.frames, counts, arguments.blocks, arguments.traces)
-        whole = np.array(found["stderr"][str(max(arguments.blocks))])
-        for b, sd in found["stderr"].items():
-            print(arguments.frames, counts, b, np.round(np.array(sd) / whole, 3), flush=True)
-        print(f"{time.perf_counter() - began:.0f} s", flush=True)
+        rows[str(counts)] = found = predicted(arguments.frames, counts, chosen, arguments.traces)
+        least = np.array(found["stderr"][list(chosen)[-1]])
+        for name, sd in found["stderr"].items():
+            cells = " | ".join(f"{x:.2f}" for x in np.array(sd) / least)
+            print(f"| {arguments.frames} | {counts:g} | {name} | {cells} |", flush=True)
     write_whole(arguments.out, json.dumps({"frames": arguments.frames, "contrast": CONTRAST, "counts": rows}, indent=1))
     return 0
 
