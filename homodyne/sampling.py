@@ -18,7 +18,8 @@ from homodyne.optimization.nlsq.options import NLSQOptions
 from homodyne.optimization.posterior.consensus import COMBINERS
 from homodyne.optimization.posterior.predictive import predictive_cuts
 from homodyne.optimization.posterior.priors import Prior, make_priors
-from homodyne.optimization.posterior.run import Settings, run
+from homodyne.optimization.posterior.record import Settings
+from homodyne.optimization.posterior.run import run
 from homodyne.optimization.posterior.shards import make_groups
 from homodyne.optimization.processors import n_workers as granted
 from homodyne.optimization.source import BlockSource

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "homodyne"
 #: Modules whose sentences end up in ``findings`` and ``warnings`` of a result.
 SENTENCES = (
     "optimization/nlsq/report.py",
+    "optimization/posterior/record.py",
     "optimization/posterior/run.py",
     "optimization/uncertainty/assess.py",
     "optimization/uncertainty/identifiable.py",
