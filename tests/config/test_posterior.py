@@ -6,8 +6,10 @@ import inspect
 from pathlib import Path
 
 import pytest
+import yaml
 
 from homodyne.config import schema
+from homodyne.config.batch import DECIDING, is_done
 from homodyne.config.build import build_model, fit_arguments
 from homodyne.config.posterior import SAMPLERS, sample_arguments
 from homodyne.config.validate import validate
@@ -145,6 +147,19 @@ def test_what_cannot_be_is_said_before_data_are_opened(composed, overrides, mess
         model = build_model(settings)
         fit_arguments(settings, OUTPUTS)
         sample_arguments(settings, model, OUTPUTS)
+
+
+def test_a_file_of_a_batch_is_done_when_its_posterior_is(tmp_path):
+    settings = {
+        **dict.fromkeys(DECIDING),
+        "strategy": {"name": "nuts"},
+        "dataset": {"path": str(tmp_path / "gone.hdf")},
+    }
+    (tmp_path / "result.nc").write_bytes(b"")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert not is_done(tmp_path, settings)
+    (tmp_path / "posterior.nc").write_bytes(b"")
+    assert is_done(tmp_path, settings)
 
 
 def test_iid_errors_do_for_the_iid_likelihood(arguments):

@@ -144,10 +144,9 @@ def check_training(words, reader):
         del words[at : at + 2]
     overrides = [w for w in words if w not in ("-m", "--help", "--cfg", "job")]
     check_overrides(overrides)
-    if not any(o.startswith("dataset.path=") for o in overrides):
+    simulated = {"dataset=synthetic", "+experiment=posterior_demo"}.intersection(overrides)
+    if not simulated and not any(o.startswith("dataset.path=") for o in overrides):
         overrides.append("dataset.path=given_elsewhere")
-    if any(o == "dataset=synthetic" for o in overrides):
-        overrides.remove("dataset.path=given_elsewhere")
     search = [f"hydra.searchpath=[{','.join(extra)}]"] if extra else []
     with initialize_config_dir(str(folder), version_base="1.3"):
         for job in alternatives(overrides):
