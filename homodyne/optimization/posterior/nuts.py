@@ -141,12 +141,15 @@ class _Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._done = label, total, 0
         self._began = self._told = time.perf_counter()
+        self._first = 0
 
     def advance(self, n: int) -> None:
         self._done += n
         now = time.perf_counter()
+        if not self._first:  # until here most of the time went into compiling
+            self._first, self._began = self._done, now
         if now - self._told < _TELL_SECONDS or self._done >= self._total:
             return
         self._told = now
-        left = (now - self._began) * (self._total - self._done) / self._done
+        left = (now - self._began) * (self._total - self._done) / max(self._done - self._first, 1)
         log.info("%s: %d of %d draws, about %.0f s left", self._label, self._done, self._total, left)

@@ -71,6 +71,10 @@ def _checked(parameter: Parameter, given: Prior | Mapping[str, Any]) -> Prior:
             f"raise the lower bound of {parameter.name}, or use uniform",
         )  # fmt: skip
     if given.kind != "normal":
+        if not (math.isnan(given.mean) and math.isnan(given.sd)):
+            raise InputError(
+                field, given.kind, "has neither mean nor sd, and one was given", "leave it out, or use kind='normal'"
+            )
         return given
     if not (math.isfinite(given.mean) and math.isfinite(given.sd) and given.sd > 0):
         raise InputError(

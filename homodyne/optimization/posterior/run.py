@@ -152,7 +152,7 @@ class _Sampler:
             ratio = float(self._metric.ratio(self._metric.inverse @ whole.misfit.projection(change)))
             exact = self._finished.change(theta) if self._finished.request.is_feasible(theta) else np.nan
             error = 0.5 * ratio * abs(float(change.chi2.sum()) - exact)
-            worst = max(worst, error if np.isfinite(error) else 0.0)
+            worst = max(worst, error if np.isfinite(error) else np.inf)
         return worst, z
 
     def _draw(self, whole: Whole) -> Found:

@@ -26,6 +26,9 @@ def make_groups(
     Raises:
         InputError: shards of fewer than two sectors.
     """
+    for name, given in (("shards", shards), ("max_points_per_shard", max_points_per_shard)):
+        if given != "auto" and not (isinstance(given, int) and given > 0):
+            raise InputError(name, given, "is neither auto nor a positive whole number", "leave it out")
     n_phi = len(source.phi)
     most = n_phi // LEAST_SECTORS
     if most < 2:

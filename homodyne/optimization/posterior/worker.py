@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +87,21 @@ def _write(path: Path, **arrays: np.ndarray) -> None:
     os.replace(partial, path)
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Read the shard, draw, write the draws."""
+    _end_with_parent()
     payload, result = Path(sys.argv[1]), Path(sys.argv[2])
     shard, settings = read_payload(payload)
     from homodyne.optimization.posterior.nuts import draw

@@ -94,7 +94,7 @@ class _Pool:
             with self._lock:
                 if self._stopped:
                     return -1
-                process = subprocess.Popen(command, stdout=words, stderr=words, env=environment)
+                process = subprocess.Popen(command, stdout=words, stderr=words, env=environment, start_new_session=True)
                 self._running.add(process)
             try:
                 return process.wait()

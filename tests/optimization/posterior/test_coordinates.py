@@ -76,6 +76,7 @@ def test_the_center_is_the_fit():
         ({"a": {"kind": "normal", "mean": 2.0}}, "positive sd"),
         ({"a": {"kind": "normal", "mean": 2.0, "sd": -1.0}}, "positive sd"),
         ({"a": {"width": 2.0}}, "unknown key 'width'"),
+        ({"a": {"kind": "uniform", "mean": 2.0}}, "neither mean nor sd"),
     ],
 )
 def test_bad_priors_are_named(given, problem):

@@ -111,6 +111,8 @@ def test_the_largest_shard_makes_more_of_them():
         (8, 5, "auto", "makes 5 shards of 8 sectors"),
         (8, 1, "auto", "makes 1 shards"),
         (8, "auto", 500, "makes 16 shards of 8 sectors"),
+        (8, "few", "auto", "shards='few' is neither auto"),
+        (8, "auto", 0.5, "max_points_per_shard=0.5 is neither auto"),
     ],
 )
 def test_shards_of_less_than_two_sectors_are_refused(n_phi, shards, largest, problem_text):
