@@ -383,6 +383,39 @@ def test_a_sweep_in_parallel_processes(tmp_path):
     assert all(f"NPROC={max(1, granted_processors() // 2)}" in log for log in logs)
 
 
+def test_a_sweep_of_submitted_jobs(tmp_path):
+    """The launcher of SLURM with its executor for one machine: jobs that share nothing but the working directory."""
+    arguments = ["-m", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", *SMALL, "tracking=none"]
+    arguments += [
+        "optimization.covariance=iid",
+        "optimization.nlsq.max_passes=1,50",
+        "optimization.nlsq.subset_frames=16",
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-m", "homodyne.train", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])},
+    )  # fmt: skip
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    results = [FitResult.load(path).status.value for path in tmp_path.glob("outputs/sweeps/*/*/*/result.nc")]
+    assert sorted(results) == ["converged", "max_passes"]
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_the_launcher_of_slurm_is_complete():
+    """Every key of our file is one of the launcher's, and every one of them that it needs is there."""
+    from dataclasses import fields
+
+    import yaml
+    from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+
+    from homodyne.config.paths import conf_dir
+
+    ours = yaml.safe_load((conf_dir() / "hydra" / "launcher" / "submitit_slurm.yaml").read_text())
+    assert set(ours) <= {f.name for f in fields(SlurmQueueConf)}
+    assert ours["_target_"] == SlurmQueueConf._target_
+
+
 def test_the_objective_is_the_reduced_chi_squared(tmp_path, quick_fit, monkeypatch):
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig

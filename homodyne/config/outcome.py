@@ -7,10 +7,14 @@ import json
 import logging
 import os
 import tempfile
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from homodyne.files import write_whole
 
 JOBS = "HOMODYNE_JOBS"
 
@@ -43,16 +47,12 @@ class BelowError(logging.Filter):
 
 
 def report(outcome: Outcome, run_dir: Path) -> None:
-    """Append one job's outcome where the starting process looks for it (one short line: atomic on POSIX)."""
-    target = os.environ.get(JOBS)
-    if target is None:
+    """Leave one job's outcome where the starting process looks for it: a file a job, which other machines can write too."""
+    folder = os.environ.get(JOBS)
+    if folder is None:
         return
-    line = json.dumps({"outcome": int(outcome), "run_dir": str(run_dir)}) + "\n"
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    content = json.dumps({"at": time.time(), "outcome": int(outcome), "run_dir": str(run_dir)})
+    write_whole(Path(folder) / f"{uuid.uuid4().hex}.json", content)
 
 
 @contextmanager
@@ -62,15 +62,21 @@ def collected() -> Iterator[list[Job]]:
     Also lets Hydra raise its errors instead of printing them, so that they can be explained.
     """
     jobs: list[Job] = []
-    with tempfile.TemporaryDirectory(prefix="homodyne-") as folder:
-        target = Path(folder) / "jobs"
-        with _environment({JOBS: str(target), "HYDRA_FULL_ERROR": "1"}):
-            try:
-                yield jobs
-            finally:
-                if target.exists():
-                    found = (json.loads(line) for line in target.read_text().splitlines())
-                    jobs += [Job(Outcome(job["outcome"]), Path(job["run_dir"])) for job in found]
+    with _shared_folder() as folder, _environment({JOBS: str(folder), "HYDRA_FULL_ERROR": "1"}):
+        try:
+            yield jobs
+        finally:
+            found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+            ordered = sorted(found, key=lambda job: job["at"])
+            jobs += [Job(Outcome(job["outcome"]), Path(job["run_dir"])) for job in ordered]
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """A folder that lasts as long as the command: in the working directory, which jobs on other machines share, where possible."""
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix=".homodyne-", dir=here if os.access(here, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from homodyne.machine import granted_processors
+
 SCALINGS = ("individual", "auto", "constant", "fourier")
 
 
@@ -313,6 +315,7 @@ def register() -> None:
     store.store(name="synthetic_dataset_schema", node=_open(SyntheticDatasetConf, "theta"))
     OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("frame_windows", _frame_windows, replace=True)
+    OmegaConf.register_new_resolver("granted_processors", granted_processors, replace=True)
     for name in ("batch_files", "batch_name", "file_folder"):
         OmegaConf.register_new_resolver(name, _of_batch(name), replace=True)
 
