@@ -402,18 +402,21 @@ def test_a_sweep_of_submitted_jobs(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
-def test_the_launcher_of_slurm_is_complete():
-    """Every key of our file is one of the launcher's, and every one of them that it needs is there."""
-    from dataclasses import fields
-
-    import yaml
-    from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+@pytest.mark.parametrize(("option", "launcher"), [("processes", "JoblibLauncher"), ("slurm", "SlurmLauncher")])
+def test_launchers_with_settings_of_ours(option, launcher):
+    """They compose against the schema of their plugin, which checks every key."""
+    from hydra import compose, initialize_config_dir
 
     from homodyne.config.paths import conf_dir
 
-    ours = yaml.safe_load((conf_dir() / "hydra" / "launcher" / "submitit_slurm.yaml").read_text())
-    assert set(ours) <= {f.name for f in fields(SlurmQueueConf)}
-    assert ours["_target_"] == SlurmQueueConf._target_
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", [f"hydra/launcher={option}", "dataset.path=x"], return_hydra_config=True)
+    chosen = cfg.hydra.launcher
+    assert chosen._target_.endswith(launcher)
+    if option == "processes":
+        assert chosen.n_jobs == granted_processors()
+    else:
+        assert (chosen.cpus_per_task, chosen.mem_gb, chosen.name) == (4, 4, "homodyne")
 
 
 def test_the_objective_is_the_reduced_chi_squared(tmp_path, quick_fit, monkeypatch):

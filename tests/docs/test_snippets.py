@@ -125,7 +125,7 @@ ENTRY_POINTS = {
     "homodyne-import-run": "homodyne/tracking/import_run.py",
     "homodyne-window-scan": "homodyne/cli/window_scan.py",
 }
-ELSEWHERE = {"eval", "pip", "ssh", "source", "taskset", "export"}
+ELSEWHERE = {"createdb", "eval", "mlflow", "pip", "ssh", "source", "taskset", "export"}
 
 
 def check_training(words, reader):
