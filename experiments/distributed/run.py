@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -181,7 +180,9 @@ def _used(processes: list[Any]) -> float:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    """Largest resident set of this process, bytes; ru_maxrss would count that of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return 1024.0 * float(status.partition("VmHWM:")[2].split()[0])
 
 
 def memory(folder: Path) -> dict[str, Any]:
@@ -234,13 +235,14 @@ def constants(folder: Path) -> dict[str, Any]:
     jobs = all_jobs(plan_for(view, 2_000_000), view.n_phi)
     theta = np.array([start()[p.name] for p in model.parameters])
     part = sum_panels((setup, theta, np.tile([0.25, 1.0], (view.n_phi, 1)), jobs[: max(1, len(jobs) // 23)]))
-    per_task = {}
+    per_task, processor = {}, {}
     with cluster.local(2, dashboard="127.0.0.1:0") as client:
         for n in (200, 1000, 4000):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             arguments = [(setup, theta, n) for n in range(n)]
             Cluster(client).reduced(_nothing, arguments, _first, 8, "nothing", [1] * n, lambda size: None)
             per_task[n] = (time.perf_counter() - began) / n
+            processor[n] = (time.process_time() - used) / n
     reading = {}
     for case in (SMALL, MIDDLE):
         big = homodyne.Dataset.open(data(folder, case))
@@ -252,7 +254,7 @@ def constants(folder: Path) -> dict[str, Any]:
         reading[case] = read / (time.perf_counter() - began) / 1e9
     return {
         "setup_bytes": len(setup), "sums_bytes_per_angle": len(cloudpickle.dumps(part)) / len(part.angles),
-        "seconds_per_task": per_task, "read_gb_per_s_page_cache": reading,
+        "seconds_per_task": per_task, "scheduler_processor_seconds_per_task": processor, "read_gb_per_s_page_cache": reading,
         "tasks": {c: len(make_tasks(all_jobs(plan_for(v, 2_000_000), v.n_phi), v, 1)) for c, v in _views(folder).items()},
         "file_bytes_per_point": {c: (folder / f"{c}.nc").stat().st_size / v.n_points(1) for c, v in _views(folder).items()},
     }  # fmt: skip

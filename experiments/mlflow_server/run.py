@@ -54,7 +54,7 @@ class Postgres:
 
     @property
     def uri(self) -> str:
-        return f"postgresql://mlflow@127.0.0.1:{self.port}/mlflow"
+        return f"postgresql+psycopg2://mlflow@127.0.0.1:{self.port}/mlflow"
 
     def start(self) -> None:
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"

@@ -31,7 +31,7 @@ class Constants:
 
     Attributes:
         point_s: processor seconds a point. task_s: processor seconds of a worker a task beside its points.
-        scheduler_s: seconds of the scheduler a task, one after the other. sums_bytes: of an angle.
+        scheduler_s: processor seconds of the scheduler a task, one after the other. sums_bytes: of an angle.
         fixed_s: search, compilation and errors, which do not grow with the points.
     """
 
@@ -55,7 +55,7 @@ def tasks_of(points: float) -> int:
 def read_bytes(points: float, angles: int = ANGLES) -> float:
     """Single precision, rows in strips of 512 from their diagonal on: a little more than the triangle."""
     n = frames_of(points, angles)
-    return 4.0 * angles * (n * n / 2 + 256.0 * min(n, 512 * 64))
+    return 4.0 * angles * (n * n / 2 + 256.0 * n)
 
 
 def pass_terms(
@@ -157,7 +157,9 @@ def main() -> None:
     checked = check(record)
     point, task = calibrated(record, tuple(CASES))
     constants = record["constants"]
-    c = Constants(point, task, min(constants["seconds_per_task"].values()), constants["sums_bytes_per_angle"])
+    c = Constants(
+        point, task, constants["scheduler_processor_seconds_per_task"]["1000"], constants["sums_bytes_per_angle"]
+    )
     out = {"constants": dataclasses.asdict(c), "check": checked}
     print(json.dumps(out, indent=1))
     for storage in (2.0, 100.0):

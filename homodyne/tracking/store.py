@@ -99,21 +99,26 @@ class Store:
         """A client whose database exists and has its tables.
 
         Raises:
-            Unrecorded: no server answers.
+            Unrecorded: no server answers, or it has no database; another process holds the lock for too long.
         """
         problem = self.check()
         if problem is not None:
             raise Unrecorded(problem)
         self.lock.parent.mkdir(parents=True, exist_ok=True)
         os.environ.update(ENVIRONMENT)
-        with warnings.catch_warnings(), locked(self.lock):
+        with warnings.catch_warnings():
             # MLflow's own use of its dependencies is nothing a user could act upon
             warnings.simplefilter("ignore", DeprecationWarning)
+            # before the lock: many jobs may load it at a time
             import mlflow
 
             for name in NOISY:
                 logging.getLogger(name).setLevel(logging.ERROR)
-            # this makes the tables of a new database; two processes doing so at once spoil it for good
-            client = mlflow.MlflowClient(tracking_uri=self.uri)
-            client.search_experiments(max_results=1)
+            try:
+                with locked(self.lock):
+                    # this makes the tables of a new database; two processes doing so at once spoil it for good
+                    client = mlflow.MlflowClient(tracking_uri=self.uri)
+                    client.search_experiments(max_results=1)
+            except (mlflow.exceptions.MlflowException, OSError) as error:
+                raise Unrecorded(f"MLflow at {self.uri} cannot be used ({error})") from error
         return client
