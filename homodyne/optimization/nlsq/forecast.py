@@ -61,7 +61,12 @@ class Forecast:
             f"Blocks: {self.blocks} a pass; the optimum is looked for on {self.subset_frames} frames first",
             f"Time: about {duration(self.seconds_per_pass)} a pass ({rate:.0f} M points/s, measured on {self.sectors} of the "
             f"sectors), about {self.passes} passes: {duration(self.seconds)}, and the search, compilation and errors",
+            *(["Time: by the threads of this process; workers of a cluster divide it"] if self._on_a_cluster else []),
         ]
+
+    @property
+    def _on_a_cluster(self) -> bool:
+        return self.decision.passes == "distributed"
 
 
 def forecast(request: Request) -> Forecast:

@@ -249,3 +249,9 @@ def test_sums_of_parts_are_a_commutative_monoid():
         for name in ("angles", "gram", "counts"):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
         np.testing.assert_array_equal(left.upper[0][:, 0, 0], left.angles + 1.0)
+
+
+def test_a_plan_needs_no_cluster(source):
+    lines = homodyne.plan(source, strategy="distributed").lines()
+    assert lines[0].startswith("Strategy: distributed (n=")
+    assert lines[-1] == "Time: by the threads of this process; workers of a cluster divide it"
