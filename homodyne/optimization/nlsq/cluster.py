@@ -36,16 +36,15 @@ class Cluster:
         self._began = max((stamp for stamp, _ in self._events()), default=0.0)
         self._tasks = self._told = 0
 
-    def ready(self) -> None:
-        """Wait for the first worker: batch systems start them when there is room."""
-        if not self._workers():
-            log.info("Cluster: waiting for the first worker of %s", self._client.scheduler.address)
-            self._client.wait_for_workers(1)
-        link = self._client.dashboard_link
-        log.info("Cluster: %s, dashboard %s", _count(len(self._workers()), "worker"), link or "none")
+    def tell(self) -> None:
+        """How many workers there are. None yet is no error: batch systems start them later, clusters that adapt for tasks."""
+        workers = len(self._workers())
+        waiting = "" if workers else ": the passes wait for the first one"
+        link = self._client.dashboard_link or "none"
+        log.info("Cluster: %s%s, dashboard %s", _count(workers, "worker"), waiting, link)
 
     def prepare(self, function: Callable[[bytes], Any], setup: bytes) -> None:
-        """Run ``function(setup)`` on every worker: on one first, whose compiled code the others find on disk."""
+        """Run ``function(setup)`` on every worker there is: on one first, whose compiled code the others find on disk."""
         first: Any = None
         futures = []
         for n, address in enumerate(self._workers()):
@@ -103,10 +102,10 @@ class Cluster:
         except BaseException:
             self._client.cancel(every)
             raise
-        self._tell()
+        self._tell_losses()
         return found
 
-    def _tell(self) -> None:
+    def _tell_losses(self) -> None:
         """A line where workers were lost in a pass."""
         record = self.record()
         if record["workers_lost"] > self._told:

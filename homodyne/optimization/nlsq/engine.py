@@ -52,7 +52,7 @@ def solve(request: Request, checkpoint: str | os.PathLike[str] | None) -> FitRes
     history = History()
     if request.cluster is not None:
         opener_of(request.source)  # raises where no other process could read the data
-        request.cluster.ready()
+        request.cluster.tell()
     with MemoryMonitor() as monitor, ThreadPoolExecutor(1) as aside:
         held = subset(request.source, subset_size(request))
         _ = request.source.sigma  # may read: files are read by one thread at a time
