@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from homodyne.result import Weighting
 from homodyne.tracking import flatten
 from tests.factories import make_fit_result, make_memory
 
@@ -135,3 +136,14 @@ def test_commit_of_the_code_without_its_mark_of_changes():
     assert flatten.commit(make_fit_result(provenance={"git_commit": f"{sha}-dirty"})) == sha
     assert flatten.commit(make_fit_result(provenance={"git_commit": "unknown: not run from a git checkout"})) is None
     assert flatten.commit(make_fit_result(provenance={})) is None
+
+
+def test_a_whitened_fit_is_recorded_beside_what_uniform_weights_would_have_given():
+    plain = make_fit_result()
+    errors = dict.fromkeys(plain.theta, 2.0)
+    record = Weighting("whitened", "auto", "whitened", uniform=plain.theta, uniform_stderr=errors, ratio=0.4)
+    found = flatten.metrics(make_fit_result(weighting=record))
+    assert found["weighting.ratio"] == 0.4
+    assert all(found[f"stderr_uniform.{name}"] == 2.0 for name in plain.theta)
+    assert flatten.parameters({}, make_fit_result(weighting=record))["weighting"] == "whitened"
+    assert not any("uniform" in name for name in flatten.metrics(plain))
