@@ -106,13 +106,13 @@ def starts(n: int) -> dict[str, list[dict]]:
         "local after 100 steps of adam": {"strategy": "stratified_ls", "warm_up": WarmUp()},
         "multistart": {"strategy": "multistart"},
     }
-    done = HERE / "starts.json"  # strategies that are in it are not repeated
+    done = HERE / "starts.json"  # fits that are in it are not repeated
     rows: dict[str, list[dict]] = json.loads(done.read_text()) if done.exists() else {"from_truth": [best]}
     for name, chosen in settings.items():
-        if name in rows:
-            continue
-        rows[name] = [{**timed(dataset, start=start, **chosen), "start": start} for start in given]
-        (HERE / "starts.json").write_text(json.dumps(rows, indent=1))
+        fits = rows.setdefault(name, [])
+        for start in given[len(fits) :]:
+            fits.append({**timed(dataset, start=start, **chosen), "start": start})
+            (HERE / "starts.json").write_text(json.dumps(rows, indent=1))
         found = [row["chi2"] <= best["chi2"] * (1 + SAME) for row in rows[name]]
         seconds = np.median([row["seconds"] for row in rows[name]])
         print(f"{name}: {100 * np.mean(found):.0f} %, {seconds:.1f} s", flush=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # In units of chi2: displacements below it take the typical ratio.
-_NEAR = 1e-3
+_NEAR = 1e-8
 # Of the scaled H: eigenvalues below it are rounding, and nothing is known in their directions.
 _RANK = 1e-13
 

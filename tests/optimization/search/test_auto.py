@@ -96,6 +96,7 @@ def test_names_and_passes():
     assert {n: get_strategy(n).passes for n in STRATEGIES} == {
         "auto": "auto", "cmaes_nlsq": "auto", "multistart": "auto",
         "stratified_ls": "stratified_ls", "hybrid_streaming": "hybrid_streaming",
+        "distributed": "distributed",
     }  # fmt: skip
 
 
@@ -105,7 +106,7 @@ def test_names_and_passes():
         (
             "cmaes",
             {},
-            r"strategy='cmaes' is unknown; choose one of auto, stratified_ls, hybrid_streaming, cmaes_nlsq, multi",
+            r"strategy='cmaes' is unknown; choose one of auto, stratified_ls, hybrid_streaming, distributed, cmaes_nlsq, multi",
         ),
         ("auto", {"starts": 3}, r"strategy\.starts=3 is not a setting of auto; leave it out; it has force"),
         (
