@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from homodyne.errors import InputError
@@ -20,6 +21,24 @@ def write_whole(target: Path, content: str | bytes) -> None:
     except BaseException:  # Ctrl-C too
         partial.unlink(missing_ok=True)
         raise
+
+
+def save_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Path:
+    """A file that ``write`` makes under the name it is given; it appears complete or not at all.
+
+    Raises:
+        InputError: the folder does not exist or is not writable.
+    """
+    target = Path(path)
+    if not os.access(target.parent, os.W_OK):
+        raise InputError(
+            "path", str(target), "lies in a folder that is missing or not writable",
+            "create the folder or choose another",
+        )  # fmt: skip
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    write(partial)
+    os.replace(partial, target)
+    return target
 
 
 def require_writable(folder: Path, field: str) -> Path:

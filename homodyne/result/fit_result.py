@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.errors import InputError
+from homodyne.files import save_whole
 from homodyne.parameters import Parameter
 from homodyne.result.intervals import linear_interval
 from homodyne.result.records import Decision, Memory, Status, Uncertainty, Weighting
@@ -261,16 +262,7 @@ class FitResult:
         Raises:
             InputError: the folder does not exist or is not writable.
         """
-        target = Path(path)
-        if not os.access(target.parent, os.W_OK):
-            raise InputError(
-                "path", str(target), "lies in a folder that is missing or not writable",
-                "create the folder or choose another",
-            )  # fmt: skip
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        self.to_dataset().to_netcdf(partial, engine="netcdf4")
-        os.replace(partial, target)
-        return target
+        return save_whole(path, lambda partial: self.to_dataset().to_netcdf(partial, engine="netcdf4"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FitResult:

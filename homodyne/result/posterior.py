@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from homodyne.errors import InputError
+from homodyne.files import save_whole
 from homodyne.result.arviz import load_arviz
 
 _MOST_RHAT, _LEAST_ESS = 1.01, 400.0
@@ -174,21 +175,12 @@ class Posterior:
         Raises:
             InputError: the folder does not exist or is not writable.
         """
-        target = Path(path)
-        if not os.access(target.parent, os.W_OK):
-            raise InputError(
-                "path", str(target), "lies in a folder that is missing or not writable",
-                "create the folder or choose another",
-            )  # fmt: skip
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         idata = self.idata.copy()
         facts = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("idata", "fit_covariance")
         }
         idata.posterior.attrs["homodyne"] = json.dumps({**facts, "fit_covariance": self.fit_covariance.tolist()})
-        idata.to_netcdf(str(partial))
-        os.replace(partial, target)
-        return target
+        return save_whole(path, lambda partial: idata.to_netcdf(str(partial)))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Posterior:
