@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from homodyne.plots.canvas import DATA_COLOR, LIMIT_COLOR, MUTED, new_figure, styled
-from homodyne.plots.curves import UNITS
-from homodyne.plots.windows import DECADE
+from homodyne.plots.windows import scale_values
 from homodyne.result import FitResult
 from homodyne.result.intervals import quantile
 
@@ -77,13 +76,9 @@ def _parameter(axis: Axes, fits: Sequence[Fitted], x: np.ndarray, name: str) -> 
             at, value, bar, fmt="o", ms=3.5, lw=1.0, color=color if bar is not None else MUTED,
             mec=color, mfc=color if bar is not None else "white",
         )  # fmt: skip
-    low, high = (values - np.where(known, errors, 0.0)).min(), (values + np.where(known, errors, 0.0)).max()
-    if low > 0 and values.max() > DECADE * values.min():
-        axis.set_yscale("log")
-    elif high > low:
-        axis.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-    unit = next(p.unit for p in fits[0].result.parameters if p.name == name)
-    axis.set_ylabel(f"{name} [{UNITS.get(unit, unit)}]" if unit not in ("", "1") else name)
+    scale_values(
+        axis, next(p for p in fits[0].result.parameters if p.name == name), values, np.where(known, errors, 0.0)
+    )
 
 
 def _legend(fits: Sequence[Fitted]) -> list[Line2D]:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from homodyne.parameters import Parameter
 from homodyne.plots.canvas import DATA_COLOR, LIMIT_COLOR, MUTED, new_figure, styled
 from homodyne.plots.curves import SYMBOLS, UNITS, rates_and_integrals, undetermined
 from homodyne.result import FitResult
@@ -89,14 +90,21 @@ def _parameter(axis: Axes, windows: Sequence[Window], name: str) -> None:
             w.center_s, value, bar, half, fmt="o", ms=4.0, lw=1.1, color=color if bar is not None else MUTED,
             mec=color, mfc=color if bar is not None else "white",
         )  # fmt: skip
-    low, high = (values - np.where(known, errors, 0.0)).min(), (values + np.where(known, errors, 0.0)).max()
+    scale_values(
+        axis, next(p for p in windows[0].result.parameters if p.name == name), values, np.where(known, errors, 0.0)
+    )
+    _time(axis, windows)
+
+
+def scale_values(axis: Axes, parameter: Parameter, values: np.ndarray, errors: np.ndarray) -> None:
+    """Limits that hold values and errors, logarithmic where values span more than a decade, and a label with the unit."""
+    low, high = (values - errors).min(), (values + errors).max()
     if low > 0 and values.max() > DECADE * values.min():
         axis.set_yscale("log")
     elif high > low:
         axis.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-    unit = next(p.unit for p in windows[0].result.parameters if p.name == name)
+    name, unit = parameter.name, parameter.unit
     axis.set_ylabel(f"{name} [{UNITS.get(unit, unit)}]" if unit not in ("", "1") else name)
-    _time(axis, windows)
 
 
 def _rate(axis: Axes, windows: Sequence[Window], name: str) -> None:

@@ -102,7 +102,7 @@ def _scores(request: Request, refined: Refined) -> Scores:
 
 
 def _no_pass(theta: np.ndarray) -> Linearization:
-    raise NotImplementedError  # passes of a whitened fit are its own
+    raise AssertionError("passes of a whitened fit are its own")
 
 
 def uniform_at(sums: PassSums, sigma: np.ndarray) -> Linearization:
