@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,9 +129,13 @@ def _memory_limit_gb(given: float | None) -> float:
 
 
 def _needed(name: str) -> Any:
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise InputError(
             "cluster", name, "is a package that is not installed", 'pip install "homodyne[cluster]"'
         ) from error
+    finally:  # dask_jobqueue ends the process at Ctrl-C as soon as it is imported; a fit saves what it has first
+        if signal.getsignal(signal.SIGINT) is not interrupted:
+            signal.signal(signal.SIGINT, interrupted)

@@ -1,6 +1,7 @@
 """Clusters from settings to a fit: on this machine, in jobs of a batch system, at an address."""
 
 import os
+import signal
 import stat
 import sys
 
@@ -79,6 +80,16 @@ def test_jobs_of_slurm(tmp_path, monkeypatch):
     script = (tmp_path / "script").read_text()
     for line in ("#SBATCH -p xpcs", "#SBATCH -A flow", "#SBATCH --exclusive", "#SBATCH -t 01:00:00"):
         assert line in script
+
+
+def test_interrupts_stay_ours(monkeypatch):
+    """dask_jobqueue sets a handler of its own when it is imported, by which a fit would end without saving anything."""
+    for name in [name for name in sys.modules if name.startswith("dask_jobqueue")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    imported = cluster._needed("dask_jobqueue")
+    assert hasattr(imported, "SLURMCluster")
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_errors_of_clusters(monkeypatch):

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 
 from homodyne.optimization.nlsq.checkpoint import PassFunction
-from homodyne.optimization.nlsq.problem import problem
 from homodyne.optimization.nlsq.report import Outcome, build_result
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.normal import Linearization, PassSums
@@ -77,7 +76,7 @@ def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFun
     log.info(
         "Whitened fit: the noise of %d frames in %d block%s", sizes.n_t, sizes.blocks, "s" if sizes.blocks > 1 else ""
     )
-    refined = refine(request, problem(request, _no_pass), outcome.scaling, state, noise, longest=sizes.longest)
+    refined = refine(request, outcome.scaling, state, noise, longest=sizes.longest)
     state = refined.state
     at = uniform_at(run_pass(state.theta, state.at.scaling), np.asarray(request.source.sigma, dtype=float))
     inside = np.array([p.lower < x < p.upper for p, x in zip(request.parameters, state.theta, strict=True)])
@@ -99,10 +98,6 @@ def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFun
 def _scores(request: Request, refined: Refined) -> Scores:
     n_t, unknown = len(request.source.t), np.full(len(refined.noise), np.nan)
     return Scores([n.root for n in refined.noise], unknown, unknown, Nodes(np.arange(n_t), np.ones(n_t)))
-
-
-def _no_pass(theta: np.ndarray) -> Linearization:
-    raise AssertionError("passes of a whitened fit are its own")
 
 
 def uniform_at(sums: PassSums, sigma: np.ndarray) -> Linearization:

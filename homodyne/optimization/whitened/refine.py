@@ -8,11 +8,12 @@ import time
 
 import numpy as np
 
+from homodyne.optimization.nlsq.problem import problem
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.normal import Linearization, linearize
 from homodyne.optimization.scaling import Scaling
 from homodyne.optimization.source import BlockSource
-from homodyne.optimization.trust_region import Info, Problem, State, Tolerances, minimize
+from homodyne.optimization.trust_region import Info, State, Tolerances, minimize
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, usable_contrast
 from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
 from homodyne.optimization.whitened.passes import Light, Noise, noise_pass, whitened_pass
@@ -50,7 +51,6 @@ class Refined:
 
 def refine(
     request: Request,
-    problem: Problem,
     scaling: Scaling,
     pilot: State,
     noise: SpeckleNoise,
@@ -60,7 +60,7 @@ def refine(
     """The whitened fit that begins at a pilot.
 
     Args:
-        problem: bounds and what is feasible; its ``evaluate`` is not used. noise: at the pilot. longest: frames of a block.
+        noise: at the pilot. longest: frames of a block.
     """
     began, passes, state = time.perf_counter(), 0, pilot
     light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free, "float32")
@@ -70,8 +70,7 @@ def refine(
         loop = _Loop(light, scaling, state.theta, state.at.scaling)
         infos: list[Info] = []
         state = minimize(
-            dataclasses.replace(problem, evaluate=loop.evaluate, bend=None),
-            state.theta, _LAST if n == REWEIGHTINGS else _FIRST, infos.append, damping=0.0,
+            problem(request, loop.evaluate), state.theta, _LAST if n == REWEIGHTINGS else _FIRST, infos.append, damping=0.0,
         )  # fmt: skip
         if state.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
