@@ -189,8 +189,15 @@ def _solver(old: Old, settings: dict[str, Any], choices: dict[str, str]) -> None
     key, method = old.get("optimization.method")
     if method in ("nlsq", "auto"):
         old.note(Kind.MAPPED, key, "least squares, as always here")
+    elif method in ("mcmc", "cmc"):
+        choices["strategy"] = "nuts"
+        old.note(
+            Kind.MAPPED,
+            key,
+            "strategy=nuts: the posterior of all data, after the fit; strategy=cmc samples it by shards",
+        )
     elif method is not None:
-        old.note(Kind.ATTENTION, key, f"{method}: posteriors are not sampled here, this is a least-squares fit")
+        old.note(Kind.ATTENTION, key, f"{method}: not known here, this is a least-squares fit")
     nlsq: dict[str, Any] = {}
     for name in ("memory_fraction", "memory_threshold_gb"):
         key, value = old.get(f"optimization.nlsq.{name}")
@@ -266,7 +273,7 @@ def _scaling(old: Old, model: dict[str, Any], nlsq: dict[str, Any]) -> None:
 
 def _search(old: Old, choices: dict[str, str]) -> None:
     key, forced = old.get("performance.strategy_override")
-    if forced == "streaming":
+    if forced == "streaming" and "strategy" not in choices:
         choices["strategy"] = "hybrid_streaming"
         old.note(Kind.MAPPED, key, "strategy=hybrid_streaming")
     elif forced is not None:

@@ -19,7 +19,7 @@ PARAMETER_NAMES = {
 #: Parameters whose value depends on the convention of the shear term.
 SHEAR_RATES = ("gamma_dot_0", "gamma_dot_offset")
 
-_SAMPLING = "posteriors are not sampled here; the errors of the fit come from the noise of speckle (docs/errors.md)"
+_SAMPLING = "chains are set by strategy.n_chains, n_samples and n_warmup (docs/bayesian_inference.md); their defaults usually do"
 _GAUSS_NEWTON = (
     "belongs to another solver; here Gauss-Newton steps are judged in standard errors (optimization.nlsq.xtol) "
     "and three to ten passes are usual"
@@ -71,7 +71,7 @@ NO_COUNTERPART = {
     "initial_parameters.physical_meaning": _TEXT,
     "initial_parameters.model_equations": _TEXT,
     "initial_parameters.parameter_estimation_tips": _TEXT,
-    "parameter_space.priors": _SAMPLING,
+    "parameter_space.priors": "priors are uniform within the bounds, or model.priors.NAME={kind: normal, mean: …, sd: …}",
     "parameter_space.model": "the model is chosen by analysis_mode (here model=static or model=laminar_flow)",
     "optimization.lsq": _GAUSS_NEWTON,
     "optimization.nlsq.enabled": "least squares is what is always fitted",

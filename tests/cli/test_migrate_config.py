@@ -198,7 +198,7 @@ def test_what_a_value_means(tmp_path):
         },
         parameter_space={"bounds": [{"name": "phi0", "min": -1.0, "max": 1.0}]},
         optimization={
-            "method": "cmc",
+            "method": "vi",
             "nlsq": {"loss": "arctan", "anti_degeneracy": {"enable": False, "per_angle_mode": "constant"}},
         },
         performance={"strategy_override": "streaming"},
@@ -215,6 +215,19 @@ def test_what_a_value_means(tmp_path):
     assert "least-squares fit" in texts["optimization.method"]
     assert "give dataset.path" in texts["experimental_data"]
     assert "plain least squares" in texts["optimization.nlsq.loss"]
+
+
+@pytest.mark.parametrize("method", ["mcmc", "cmc"])
+def test_sampling_becomes_the_posterior_after_the_fit(tmp_path, method):
+    old = static(
+        optimization={"method": method, "cmc": {"sharding": {"num_shards": 4}}}, performance={"strategy_override": "streaming"}
+    )  # fmt: skip
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old))
+    assert main([str(tmp_path / "old.yaml"), "-o", str(tmp_path / "new.yaml")]) == 0
+    assert composed(tmp_path / "new.yaml", "dataset.path=/data/x.hdf")["strategy"]["name"] == "nuts"
+    kinds = {note.key: note.kind for note in migrate(old, tmp_path).notes}
+    assert kinds["optimization.method"] is Kind.MAPPED
+    assert kinds["performance.strategy_override"] is Kind.ATTENTION
 
 
 @pytest.mark.parametrize(

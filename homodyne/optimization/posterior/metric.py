@@ -15,20 +15,17 @@ _NEAR = 1e-8
 _RANK = 1e-13
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=("hessian", "inverse", "honest", "stretch", "typical"), meta_fields=()
-)
+@partial(jax.tree_util.register_dataclass, data_fields=("hessian", "inverse", "honest", "typical"), meta_fields=())
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """Attributes:
-    hessian, inverse: H and H^-1 on its range. honest: V^-1. stretch: C with C^T H C = V^-1; (f, f) each.
+    hessian, inverse: H and H^-1 on its range. honest: V^-1; (f, f) each.
     typical: ratio of V^-1 to H.
     """
 
     hessian: jax.Array
     inverse: jax.Array
     honest: jax.Array
-    stretch: jax.Array
     typical: jax.Array | float
 
     def ratio(self, d: jax.Array) -> jax.Array:
@@ -39,7 +36,7 @@ class Metric:
 def iid_metric(hessian: np.ndarray, chi2_reduced: float) -> Metric:
     """As if pairs were independent, with their variance from the residuals."""
     ratio = 1.0 / chi2_reduced
-    return _metric(hessian, ratio * hessian, np.sqrt(ratio) * np.eye(len(hessian)), ratio)
+    return _metric(hessian, ratio * hessian, ratio)
 
 
 def honest_metric(hessian: np.ndarray, root: np.ndarray, moved: np.ndarray) -> Metric:
@@ -66,21 +63,12 @@ def honest_metric(hessian: np.ndarray, root: np.ndarray, moved: np.ndarray) -> M
         honest[np.ix_(b, m)] = honest[np.ix_(m, b)].T
         rest = hessian[np.ix_(b, b)] - hessian[np.ix_(b, m)] @ slope
         honest[np.ix_(b, b)] = typical * rest + slope.T @ honest[np.ix_(m, m)] @ slope
-    return _metric(hessian, honest, _stretch(hessian, honest), typical)
+    return _metric(hessian, honest, typical)
 
 
-def _stretch(hessian: np.ndarray, honest: np.ndarray) -> np.ndarray:
-    """C with C^T H C = V^-1: H^-1/2 (H^-1/2 V^-1 H^-1/2)^1/2 H^1/2 in any root of H."""
-    low, scale = _root(hessian)
-    up = np.linalg.pinv(low)
-    values, vectors = np.linalg.eigh(up @ (honest * np.outer(scale, scale)) @ up.T)
-    middle = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return scale[:, None] * (up.T @ middle @ low.T) / scale
-
-
-def _metric(hessian: np.ndarray, honest: np.ndarray, stretch: np.ndarray, typical: float) -> Metric:
+def _metric(hessian: np.ndarray, honest: np.ndarray, typical: float) -> Metric:
     inverse = jnp.asarray(_inverse(hessian))
-    return Metric(jnp.asarray(hessian), inverse, jnp.asarray(honest), jnp.asarray(stretch), typical)
+    return Metric(jnp.asarray(hessian), inverse, jnp.asarray(honest), typical)
 
 
 def _scales(a: np.ndarray) -> np.ndarray:

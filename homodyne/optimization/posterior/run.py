@@ -26,7 +26,7 @@ from homodyne.optimization.posterior.nuts import draw
 from homodyne.optimization.posterior.priors import Prior
 from homodyne.optimization.posterior.record import WORST_ERROR, Found, Sampled, Settings
 from homodyne.optimization.posterior.summary import Fit, summarize
-from homodyne.optimization.posterior.target import Whole, make_shards
+from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.posterior.valley import straightened
 from homodyne.optimization.posterior.workers import draw_shards
 from homodyne.optimization.source import BlockSource
@@ -169,7 +169,7 @@ class _Sampler:
             draws_of, peaks = draw_shards(
                 make_shards(whole, list(chosen.groups)), Path(folder), chosen.n_workers, settings
             )
-        combined = combine(whole, draws_of, chosen.combiner, chosen.seed)
+        combined = combine(whole, draws_of, fit_precision(whole), chosen.combiner, chosen.seed)
         return Found(
             whole,
             combined.z,

@@ -31,40 +31,40 @@ class Whole:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("misfit", "metric", "coordinates", "information", "own", "score", "calibrated", "fraction"),
+    data_fields=("misfit", "metric", "coordinates", "own", "score", "fraction"),
     meta_fields=(),
 )
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """The part of the posterior that some sectors make, with a fraction of the prior; all parts add up to the whole.
+    """What some sectors say themselves, what all others say as the fit tells it, and a fraction of the prior.
 
-    With d the displacement from the fit, H_m and g_m the shard's part of H and its score, the shard says
+    A shard alone knows some directions hardly at all, and its posterior would reach where nothing is a normal distribution,
+    although the whole posterior is one. Therefore all other sectors take part as the normal distribution of the fit, as
+    in expectation propagation (Vehtari et al., J. Mach. Learn. Res. 21 (2020) 17). With d the displacement from the fit, H_m and
+    g_m the shard's parts of H and of the score, the shard's parabola goes over into that of the others, and what is
+    left is the normal distribution of the fit and the departure of the shard's chi2 from its parabola:
 
-        g*_m d - 1/2 d L_m d - 1/2 (d V^-1 d) / (d H d) [chi2_m(theta) - chi2_m(theta_0) + 2 g_m d - d H_m d],
+        -1/2 d V^-1 d - 1/2 (d V^-1 d) / (d H d) [chi2_m(theta) - chi2_m(theta_0) + 2 g_m d - d H_m d].
 
-    L_m = C^T H_m C with C^T H C = V^-1, and g*_m = V^-1 H^-1 g_m: a normal distribution with its honest share of the
-    information, and the departure of chi2 from a parabola.
+    ``consensus`` takes the others out again.
 
     Attributes:
-        information: L_m. own: H_m, (f, f) each. score: g_m. calibrated: g*_m, (f,) each. fraction: of the prior.
+        own: H_m, (f, f). score: g_m, (f,). fraction: of the prior.
     """
 
     misfit: Misfit
     metric: Metric
     coordinates: Coordinates
-    information: jax.Array
     own: jax.Array
     score: jax.Array
-    calibrated: jax.Array
     fraction: jax.Array | float
 
     def log_density(self, z: jax.Array) -> jax.Array:
-        """Of the shard's part of the posterior over z, up to a constant."""
+        """Over z, up to a constant."""
         d = self.coordinates.slope() * (self.coordinates.root @ z)
         theta = self.coordinates.theta(z)
-        chi2 = self.misfit.change(theta).chi2.sum()
-        beyond = chi2 + 2 * self.score @ d - d @ self.own @ d
-        value = self.calibrated @ d - 0.5 * d @ self.information @ d - 0.5 * self.metric.ratio(d) * beyond
+        departure = self.misfit.change(theta).chi2.sum() + 2 * self.score @ d - d @ self.own @ d
+        value = -0.5 * d @ self.metric.honest @ d - 0.5 * self.metric.ratio(d) * departure
         ok = self.misfit.feasible(theta) & jnp.isfinite(value)
         return jnp.where(ok, value, -jnp.inf) + self.fraction * self.coordinates.log_prior(z)
 
@@ -73,25 +73,24 @@ Target = Whole | Shard
 
 
 def make_shards(whole: Whole, groups: list[np.ndarray]) -> list[Shard]:
-    """The parts of the posterior by groups of sectors; each sector has its own contrast and offset, or fixed ones."""
+    """Targets by groups of sectors; each sector has its own contrast and offset, or fixed ones."""
     own, scores = whole.misfit.hessians(), whole.misfit.scores()
     # what rounding and the last step of the fit leave of the sum of all scores is nobody's
     scores = scores - scores.mean(0)
-    metric = whole.metric
-    stretch, honest = np.asarray(metric.stretch), np.asarray(metric.honest)
-    out = []
-    for sectors in groups:
-        h, g = own[sectors].sum(0), scores[sectors].sum(0)
-        out.append(
-            Shard(
-                whole.misfit.of(sectors),
-                metric,
-                whole.coordinates,
-                information=jnp.asarray(stretch.T @ h @ stretch),
-                own=jnp.asarray(h),
-                score=jnp.asarray(g),
-                calibrated=jnp.asarray(honest @ np.asarray(metric.inverse) @ g),
-                fraction=1.0 / len(groups),
-            )
+    return [
+        Shard(
+            whole.misfit.of(sectors),
+            whole.metric,
+            whole.coordinates,
+            own=jnp.asarray(own[sectors].sum(0)),
+            score=jnp.asarray(scores[sectors].sum(0)),
+            fraction=1.0 / len(groups),
         )
-    return out
+        for sectors in groups
+    ]
+
+
+def fit_precision(whole: Whole) -> np.ndarray:
+    """Of the normal distribution of the fit, V^-1 over z, (f, f)."""
+    axes = np.asarray(whole.coordinates.slope())[:, None] * np.asarray(whole.coordinates.root)
+    return np.asarray(axes.T @ np.asarray(whole.metric.honest) @ axes)

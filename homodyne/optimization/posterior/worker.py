@@ -57,9 +57,9 @@ def read_payload(path: Path) -> tuple[Shard, dict[str, Any]]:
         Misfit(
             model, tuple(facts["free"]), facts["separate"], Summary(*nothing[:9]), *nothing[:5], Geometry(*nothing[:5])
         ),
-        Metric(*nothing[:5]),
+        Metric(*nothing[:4]),
         Coordinates(tuple(Prior(*p) for p in facts["priors"]), *nothing[:6]),
-        *nothing[:5],
+        *nothing[:3],
     )
     return jax.tree.unflatten(jax.tree.structure(skeleton), arrays), facts["settings"]
 
