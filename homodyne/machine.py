@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _SYSTEM = Path("/sys/devices/system")
 _DEVICES = Path("/dev")
+_STATUS = Path("/proc/self/status")
 #: Variables in which batch systems tell a job the processors it has on this node; of each system the first that is set.
 BATCH_VARIABLES = (
     ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
@@ -115,6 +117,18 @@ def memory_limits() -> dict[str, float]:
     if address_space not in (resource.RLIM_INFINITY, -1):
         limits["RLIMIT_AS"] = float(address_space)
     return {name: size / GB for name, size in limits.items()}
+
+
+def peak_resident_gb() -> float:
+    """Largest resident set of this process so far, GB of 2**30 bytes.
+
+    On Linux by the kernel's VmHWM: ``ru_maxrss`` begins with what the process that started this one had.
+    """
+    status = _read(_STATUS).partition("VmHWM:")[2].split()
+    if status:
+        return float(status[0]) * 1024 / GB
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GB
 
 
 def own_cgroups(controller: str) -> list[Path]:

@@ -1,7 +1,10 @@
 """Every way in which a part of a machine is handed out, on machines made of files."""
 
 import os
+import subprocess
+import sys
 
+import numpy as np
 import psutil
 import pytest
 
@@ -33,6 +36,16 @@ def node(monkeypatch, tmp_path):
     for name in (*sum(machine.BATCH_VARIABLES, ()), "NPROC", "SLURM_MEM_PER_NODE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+def test_the_largest_memory_is_this_processs_own():
+    """Not that of the process that started it, which ru_maxrss begins with."""
+    held = np.ones(60_000_000)  # 0.45 GB
+    code = "from homodyne.machine import peak_resident_gb; print(peak_resident_gb())"
+    child = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert held.all()
+    assert 0.01 < child < 0.3
+    assert machine.peak_resident_gb() > 0.44
 
 
 def test_a_machine_of_ones_own(node):

@@ -19,11 +19,6 @@ from typing import Any
 GB = 2**30
 
 
-def peak_rss_gb() -> float:
-    """Largest resident set of this process so far, GB of 2**30 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GB
-
-
 def imported() -> float:
     """Import what a fit needs; seconds."""
     began = time.perf_counter()
@@ -46,6 +41,7 @@ def fit(args: argparse.Namespace) -> dict[str, Any]:
     """A fit from file to result."""
     import_s = imported()
     import homodyne
+    from homodyne.machine import peak_resident_gb
     from homodyne.simulate.synthetic import THETA
 
     start = {} if args.start_factor is None else {name: x * args.start_factor for name, x in THETA.items()}
@@ -60,7 +56,7 @@ def fit(args: argparse.Namespace) -> dict[str, Any]:
         "start_factor": args.start_factor, "status": result.status.value, "import_s": import_s, "seconds": seconds,
         "passes": int(full.sum()), "pass_s": [float(x) for x in result.history["seconds"].values[full]],
         "points_per_second": int(full.sum()) * int(result.n_points) / seconds,
-        "peak_rss_gb": peak_rss_gb(), "monitor_peak_gb": float(result.memory.measured_peak_gb),
+        "peak_rss_gb": peak_resident_gb(), "monitor_peak_gb": float(result.memory.measured_peak_gb),
         "predicted_peak_gb": float(result.memory.predicted_peak_gb), "chi2_reduced": float(result.chi2_reduced),
         "theta": result.theta, "stderr": result.stderr,
         "pulls": {name: (result.theta[name] - x) / result.stderr[name] for name, x in THETA.items()},

@@ -137,6 +137,7 @@ def speed(folder: Path, repeat: int) -> dict[str, Any]:
 
     import homodyne
     from homodyne import cluster
+    from homodyne.machine import peak_resident_gb
     from homodyne.models import get_model
     from homodyne.optimization.nlsq.cluster import Cluster
     from homodyne.optimization.nlsq.distributed import distributed_pass
@@ -170,19 +171,13 @@ def speed(folder: Path, repeat: int) -> dict[str, Any]:
                 "points": view.n_points(1), "seconds": seconds, "processor_seconds": processor, "work_of_threads_against": work, "speed_against_threads": ratios, "load": os.getloadavg(),
             }  # fmt: skip
             print(case, ratios, work, flush=True)
-        found["worker_rss_gb"] = [x / GB for x in two.run(_peak).values()]
+        found["worker_rss_gb"] = list(two.run(peak_resident_gb).values())
     return found
 
 
 def _used(processes: list[Any]) -> float:
     """Processor seconds of all of them so far: unlike the wall clock hardly disturbed by other work on the machine."""
     return sum(t.user + t.system for t in (p.cpu_times() for p in processes))
-
-
-def _peak() -> float:
-    """Largest resident set of this process, bytes; ru_maxrss would count that of the process that started it."""
-    status = Path("/proc/self/status").read_text()
-    return 1024.0 * float(status.partition("VmHWM:")[2].split()[0])
 
 
 def memory(folder: Path) -> dict[str, Any]:
@@ -198,12 +193,13 @@ def memory(folder: Path) -> dict[str, Any]:
 
 def one_fit(path: Path) -> dict[str, Any]:
     from homodyne import cluster
+    from homodyne.machine import peak_resident_gb
 
     with cluster.local(2, dashboard="127.0.0.1:0") as client:
         began = time.perf_counter()
         result = fit(path, "distributed", client)
         return {
-            "driver_peak_rss_gb": _peak() / GB, "worker_peak_rss_gb": [x / GB for x in client.run(_peak).values()],
+            "driver_peak_rss_gb": peak_resident_gb(), "worker_peak_rss_gb": list(client.run(peak_resident_gb).values()),
             "seconds": time.perf_counter() - began, "status": result.status.value, "record": result.provenance["cluster"],
         }  # fmt: skip
 

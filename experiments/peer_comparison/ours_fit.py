@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 
 import numpy as np
@@ -20,6 +19,7 @@ def main() -> None:
     npz = np.load(args.data)
 
     from homodyne import Dataset, fit
+    from homodyne.machine import peak_resident_gb
 
     dataset = Dataset.from_arrays(
         npz["c2"], phi=npz["phi"], t=npz["t"], q=float(npz["q"]), gap=float(npz["gap"]), sigma=float(npz["sigma"])
@@ -39,7 +39,7 @@ def main() -> None:
             {
                 "n_unordered": int(result.n_points),
                 "fit_s": seconds,
-                "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2,
+                "peak_rss_gb": peak_resident_gb(),
                 "success": bool(result.converged),
                 "iterations": int(result.history.sizes["pass"]),
                 "chi2_reduced": float(result.chi2_reduced),

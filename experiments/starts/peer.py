@@ -45,9 +45,12 @@ def main() -> None:
     truth = dict(zip(NAMES, map(float, data["theta_true"]), strict=True))
     best = chi2(dataset, None, truth)
     rng = np.random.default_rng(1)
-    rows = []
-    for _ in range(chosen.starts):
+    kept = HERE / "peer.json"
+    rows = json.loads(kept.read_text()) if kept.exists() else []
+    for n in range(chosen.starts):
         start = np.array([draw(rng, *bound) for bound in BOUNDS])
+        if n < len(rows):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "data.npz"
             np.savez(file, **{**data, "theta0": start})
@@ -61,12 +64,16 @@ def main() -> None:
         if line.startswith("{"):
             found = json.loads(line)
             theta = dict(zip(NAMES, found["theta"].values(), strict=True))
-            row |= {"peer": found, "chi2": chi2(dataset, theta, truth)}
+            row |= {"peer": found}
+            try:
+                row["chi2"] = chi2(dataset, theta, truth)
+            except homodyne.InputError as error:  # D(t) or J(t) below zero at some frame
+                row["chi2"], row["error"] = float("inf"), str(error)
             row["found"] = row["chi2"] <= best * (1 + SAME)
         else:
             row["error"] = run.stderr[-500:]
         rows.append(row)
-        (HERE / "peer.json").write_text(json.dumps(rows, indent=1))
+        kept.write_text(json.dumps(rows, indent=1))
         print({k: row.get(k) for k in ("seconds", "chi2", "chi2_best", "found", "exit")}, flush=True)
 
 

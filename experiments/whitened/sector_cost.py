@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import time
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -21,6 +20,7 @@ import numpy as np
 from linear import Source
 from run import FIXED, PHI, THETA
 
+from homodyne.machine import peak_resident_gb
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
 from homodyne.optimization.whitened import passes
@@ -62,7 +62,7 @@ def main() -> int:
         began = time.process_time()
         run()
         seconds.append(time.process_time() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_resident_gb()
     total = 3 * seconds[0] + 2 * seconds[1] + seconds[2]
     print(
         json.dumps(

@@ -14,7 +14,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from run import DT_S, FIXED, GAP, THETA, Q
 
 from homodyne import Dataset, fit, get_model
 from homodyne.fields import field_root, mode_weights, modes
+from homodyne.machine import peak_resident_gb
 
 CONTRAST, COUNTS, PIXELS = 0.33, 2.0, 300
 MODEL = "laminar_flow"
@@ -56,7 +56,7 @@ def timed(dataset: Dataset, weighting: str) -> dict:
         weighting=weighting,
         strategy="stratified_ls" if dataset.n_points() < 1e7 else "hybrid_streaming",
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_resident_gb()
     out = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak_gb": peak}
     record = result.weighting
     if record.name == "whitened":

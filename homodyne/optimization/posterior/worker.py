@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import threading
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from homodyne.machine import peak_resident_gb
 
 if TYPE_CHECKING:
     from homodyne.optimization.posterior.nuts import Draws
@@ -67,8 +68,7 @@ def read_payload(path: Path) -> tuple[Shard, dict[str, Any]]:
 def write_draws(path: Path, draws: Draws) -> None:
     """The draws, and the largest memory of this process [GB]."""
     arrays = {name: getattr(draws, name) for name in ("z", "log_density", "n_steps", "acceptance", "diverging")}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    _write(path, peak_gb=np.array(peak), **arrays)
+    _write(path, peak_gb=np.array(peak_resident_gb()), **arrays)
 
 
 def read_draws(path: Path) -> tuple[Draws, float]:
