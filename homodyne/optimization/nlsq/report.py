@@ -25,7 +25,8 @@ from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.search.base import settings
 from homodyne.optimization.source import View, sector_geometry, sector_names, sector_q
 from homodyne.optimization.trust_region import Info, State
-from homodyne.optimization.uncertainty.assess import Assessment, Fitted, Whitened, assess
+from homodyne.optimization.uncertainty.assess import Assessment, assess
+from homodyne.optimization.uncertainty.fitted import Fitted, Whitened
 from homodyne.optimization.uncertainty.robust import Robust, scatter
 from homodyne.parameters import unpack
 from homodyne.result import HISTORY_VARIABLES, Decision, FitResult, Memory, Status

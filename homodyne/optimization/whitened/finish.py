@@ -12,7 +12,7 @@ from homodyne.optimization.nlsq.checkpoint import PassFunction
 from homodyne.optimization.nlsq.report import Outcome, build_result
 from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.normal import Linearization, PassSums
-from homodyne.optimization.uncertainty.assess import Whitened
+from homodyne.optimization.uncertainty.fitted import Whitened
 from homodyne.optimization.uncertainty.noise import estimate_noise
 from homodyne.optimization.uncertainty.scores import Scores
 from homodyne.optimization.uncertainty.traces import Nodes
