@@ -17,7 +17,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -46,13 +46,15 @@ def light(model: str, contrast: float, seed: int) -> list[np.ndarray]:
     return sectors(model, contrast, seed, range(len(PHI)))
 
 
-def sectors(model: str, contrast: float, seed: int, chosen: Sequence[int]) -> list[np.ndarray]:
-    """The same for some sectors."""
+def sectors(
+    model: str, contrast: float, seed: int, chosen: Sequence[int], truth: Mapping[str, float] = THETA
+) -> list[np.ndarray]:
+    """The same for some sectors, and any truth."""
     from homodyne.fields import field_root, mode_weights, modes
     from homodyne.models import get_model
 
     sample, t = get_model(model), DT_S * np.arange(N_FRAMES)
-    theta = {p.name: THETA[p.name] for p in sample.parameters}
+    theta = {p.name: truth[p.name] for p in sample.parameters}
     weights, out = mode_weights(contrast), []
     for k in chosen:
         rng = np.random.default_rng([seed, k, round(1000 * contrast)])

@@ -107,15 +107,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("outputs/whitened"))
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--contrasts", nargs="*", type=float, default=CONTRASTS)
+    parser.add_argument("--frames", nargs="*", type=int, default=list(dict.fromkeys(length for length, _ in EVERY)))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     logging.getLogger("homodyne").setLevel(logging.ERROR)
     for seed in range(arguments.replicates):
-        for frames in dict.fromkeys(length for length, _ in EVERY):
+        for frames in arguments.frames:
             if not any(length == frames and seed % every == 0 for (length, _), every in EVERY.items()):
                 continue
-            for model in MODELS:
-                for contrast in CONTRASTS:
+            for model in arguments.models:
+                for contrast in arguments.contrasts:
                     target = arguments.out / f"{model}_{contrast:g}_{frames}_{seed:04d}.json"
                     if not target.exists():
                         light(model, contrast, frames, seed, target)

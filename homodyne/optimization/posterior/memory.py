@@ -6,7 +6,7 @@ import dataclasses
 
 GB = 2**30
 # A worker with JAX, numpyro and compiled code, and what compiling takes on top; measured, see experiments/posterior.
-WORKER_GB = 0.75
+WORKER_GB = 0.9
 
 
 @dataclasses.dataclass(frozen=True)

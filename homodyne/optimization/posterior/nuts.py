@@ -148,6 +148,7 @@ class _Progress:
         now = time.perf_counter()
         if not self._first:  # until here most of the time went into compiling
             self._first, self._began = self._done, now
+            return
         if now - self._told < _TELL_SECONDS or self._done >= self._total:
             return
         self._told = now
