@@ -58,7 +58,7 @@ def honest_metric(hessian: np.ndarray, root: np.ndarray, moved: np.ndarray) -> M
     honest[np.ix_(m, m)] = left @ left.T
     typical = float(np.exp(-np.mean(np.log(values[known])))) if known.any() else 1.0
     if b.size:
-        slope = _inverse(inner) @ hessian[np.ix_(m, b)]
+        slope = inverse_on_range(inner) @ hessian[np.ix_(m, b)]
         honest[np.ix_(m, b)] = honest[np.ix_(m, m)] @ slope
         honest[np.ix_(b, m)] = honest[np.ix_(m, b)].T
         rest = hessian[np.ix_(b, b)] - hessian[np.ix_(b, m)] @ slope
@@ -67,7 +67,7 @@ def honest_metric(hessian: np.ndarray, root: np.ndarray, moved: np.ndarray) -> M
 
 
 def _metric(hessian: np.ndarray, honest: np.ndarray, typical: float) -> Metric:
-    inverse = jnp.asarray(_inverse(hessian))
+    inverse = jnp.asarray(inverse_on_range(hessian))
     return Metric(jnp.asarray(hessian), inverse, jnp.asarray(honest), typical)
 
 
@@ -85,6 +85,7 @@ def _root(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return vectors * np.sqrt(values), scale
 
 
-def _inverse(a: np.ndarray) -> np.ndarray:
+def inverse_on_range(a: np.ndarray) -> np.ndarray:
+    """Pseudoinverse of a symmetric matrix whose rows may be of any scale."""
     scale = _scales(a)
     return np.linalg.pinv(a * np.outer(scale, scale), rcond=_RANK, hermitian=True) * np.outer(scale, scale)

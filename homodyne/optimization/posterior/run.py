@@ -19,7 +19,7 @@ from homodyne.optimization.nlsq.finished import Finished
 from homodyne.optimization.nlsq.memory import MemoryMonitor
 from homodyne.optimization.posterior.consensus import combine, log_densities
 from homodyne.optimization.posterior.coordinates import make_coordinates
-from homodyne.optimization.posterior.likelihood import make_misfit
+from homodyne.optimization.posterior.likelihood import Misfit, make_misfit
 from homodyne.optimization.posterior.memory import estimate_cmc_memory_gb
 from homodyne.optimization.posterior.metric import Metric, honest_metric, iid_metric
 from homodyne.optimization.posterior.nuts import draw
@@ -29,7 +29,7 @@ from homodyne.optimization.posterior.summary import Fit, summarize
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.posterior.valley import straightened
 from homodyne.optimization.posterior.workers import draw_shards
-from homodyne.optimization.source import BlockSource
+from homodyne.optimization.source import BlockSource, View, all_frames, subset
 from homodyne.result import FitResult
 from homodyne.result.posterior import Posterior
 
@@ -37,8 +37,8 @@ log = logging.getLogger("homodyne")
 
 # Snapshots, and by how much wider than the errors of the fit they are spread at first.
 _SNAPSHOTS, _SPREAD = 32, 1.5
-# Spread of those from which second derivatives are taken.
-_NEAR = 0.5
+# Spread of those from which second derivatives are taken, and frames that tell where valleys run: any coordinates are right.
+_NEAR, _FRAMES = 0.5, 320
 # Draws at which the summary is compared with exact passes, and how often it is made anew with better snapshots.
 _CHECKS, _ROUNDS = 8, 3
 # Proposals from which the first snapshots of a posterior that is no normal distribution are resampled.
@@ -112,20 +112,24 @@ class _Sampler:
 
     def _straighten(self) -> None:
         """Coordinates that follow curved valleys, from a summary near the fit and another one along the lines so found."""
+        some = subset(self._of.source, _FRAMES)
         for spread in (_NEAR, _SPREAD):
-            whole = self._summarized(spread * self._rng.standard_normal((_SNAPSHOTS, len(self._of.parameters))))
-            self._coordinates = straightened(whole, self._plain)
+            snapshots = spread * self._rng.standard_normal((_SNAPSHOTS, len(self._of.parameters)))
+            self._coordinates = straightened(self._misfit(some, snapshots), self._plain)
             if self._coordinates.lines.shape[0] == 0:
                 break
 
-    def _summarized(self, snapshots: np.ndarray) -> Whole:
-        began = time.perf_counter()
+    def _misfit(self, view: View, snapshots: np.ndarray) -> Misfit:
         theta = np.broadcast_to(self._fit.theta, (len(snapshots), len(self._fit.theta))).copy()
         theta[:, self._of.free] = np.asarray(jax.vmap(self._coordinates.theta)(jnp.asarray(snapshots)))
         usable = self._finished.request.feasible(theta)
-        min_lag = self._finished.request.min_lag
-        summary = summarize(self._model, self._of.source, self._fit, theta[usable], min_lag)
-        misfit = make_misfit(self._model, self._of.source, self._fit, summary, self._finished.scaling.basis)
+        summary = summarize(self._model, view, self._fit, theta[usable], self._finished.request.min_lag)
+        return make_misfit(self._model, self._of.source, self._fit, summary, self._finished.scaling.basis)
+
+    def _summarized(self, snapshots: np.ndarray) -> Whole:
+        began = time.perf_counter()
+        misfit = self._misfit(all_frames(self._of.source), snapshots)
+        summary = misfit.summary
         log.info(
             "Summary of %d points: %.2g MB, %d directions of change, %d pairs a sector, %.1f s",
             self._of.result.n_points, summary.nbytes / 1e6, summary.interpolation.shape[1], summary.rows.shape[1],

@@ -29,7 +29,7 @@ from homodyne.models.base import differences
 from homodyne.optimization.nlsq.stratified_ls import inverse_sigma
 from homodyne.optimization.posterior.pairs import signals_at
 from homodyne.optimization.processors import n_workers
-from homodyne.optimization.source import BlockSource, sector_geometries, sector_geometry
+from homodyne.optimization.source import BlockSource, View, sector_geometries, sector_geometry
 from homodyne.optimization.uncertainty.reading import READING
 
 # Directions of the space of changes that add less than this to chi2 are left out, and pairs for every direction that is kept.
@@ -83,14 +83,14 @@ class Summary:
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
 
 
-def summarize(model: Model, source: BlockSource, fit: Fit, snapshots: np.ndarray, min_lag: int) -> Summary:
-    """Read all points once and keep the sums.
+def summarize(model: Model, view: View, fit: Fit, snapshots: np.ndarray, min_lag: int) -> Summary:
+    """Read all points of a view once and keep the sums.
 
     Args:
         snapshots: theta_n, (S, p), spread as the posterior is.
     """
-    n_phi = len(source.phi)
-    grams = _grams(model, source, fit, snapshots, min_lag)
+    source, n_phi = view.source, view.n_phi
+    grams = _grams(model, view, fit, snapshots, min_lag)
     size = len(snapshots)
     unit = fit.scaling[:, 0] ** 2 / np.asarray(source.sigma, dtype=float) ** 2
     bases = [_basis(grams[k, :size, :size], unit[k] / size) for k in range(n_phi)]
@@ -171,9 +171,9 @@ def candidates(n: int, min_lag: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, cols
 
 
-def _grams(model: Model, source: BlockSource, fit: Fit, snapshots: np.ndarray, min_lag: int) -> np.ndarray:
+def _grams(model: Model, view: View, fit: Fit, snapshots: np.ndarray, min_lag: int) -> np.ndarray:
     """Sums over all pairs of the products of every two of D_1 ... D_S, s, 1, r, ds/dtheta, by sector."""
-    n = len(source.t)
+    source, frames, n = view.source, view.frames, view.n_frames
     side = next((x for x in _SIDES[::-1] if n >= 8 * x), _SIDES[0])
     t = jnp.asarray(source.t, dtype=float)
     thetas = jnp.asarray(np.vstack([fit.theta, snapshots]))
@@ -181,13 +181,13 @@ def _grams(model: Model, source: BlockSource, fit: Fit, snapshots: np.ndarray, m
 
     def of_sector(k: int) -> np.ndarray:
         total: np.ndarray | float = 0.0
-        here = _channels(model, thetas, t, sector_geometry(model, source, k), free)
+        here = _channels(model, thetas, t, jnp.asarray(frames), sector_geometry(model, source, k), free)
         for first in range(0, n, side):
             rows, cols = slice(first, min(first + side, n)), slice(first, n)
             with READING:
-                c2 = np.asarray(source.read_block(k, rows, cols), dtype=float)
-                sigma = source.read_sigma(k, rows, cols)
-            wanted = np.arange(first, n)[None, :] - np.arange(first, rows.stop)[:, None] >= min_lag
+                c2 = np.asarray(view.read(k, rows, cols), dtype=float)
+                sigma = view.read_sigma(k, rows, cols)
+            wanted = frames[None, cols] - frames[rows, None] >= min_lag
             valid = wanted & np.isfinite(c2)
             root = valid.astype(float) if sigma is None else inverse_sigma(np.asarray(sigma), valid)
             # whole strips, so that one compilation serves all
@@ -197,17 +197,17 @@ def _grams(model: Model, source: BlockSource, fit: Fit, snapshots: np.ndarray, m
         return np.asarray(total)
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers()) as pool:
-        return np.stack(list(pool.map(of_sector, range(len(source.phi)))))
+        return np.stack(list(pool.map(of_sector, range(view.n_phi))))
 
 
 @partial(jax.jit, static_argnames=("model", "free"))
 def _channels(
-    model: Model, thetas: jax.Array, t: jax.Array, geometry: Geometry, free: tuple[int, ...]
+    model: Model, thetas: jax.Array, t: jax.Array, frames: jax.Array, geometry: Geometry, free: tuple[int, ...]
 ) -> tuple[list[jax.Array], list[jax.Array]]:
-    """Channels of one sector at every theta, (S + 1, n_t) each, and their derivatives at the first, (f, n_t)."""
+    """Channels of one sector at every theta on m frames, (S + 1, m) each, and their derivatives at the first, (f, m)."""
     values = jax.lax.map(lambda theta: model.channel_values(theta, t, geometry), thetas)
     slopes = jax.jacfwd(lambda theta: model.channel_values(theta, t, geometry))(thetas[0])
-    return values, [s.T[jnp.array(free, dtype=int)] for s in slopes]
+    return [v[:, frames] for v in values], [s.T[jnp.array(free, dtype=int)][:, frames] for s in slopes]
 
 
 @partial(jax.jit, static_argnames=("model", "side", "n"))

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from homodyne.optimization.posterior.coordinates import GRID, Coordinates
-from homodyne.optimization.posterior.target import Whole
+from homodyne.optimization.posterior.likelihood import Misfit
+from homodyne.optimization.posterior.metric import inverse_on_range
 
 # Valleys that bend by less than this at one standard deviation are straight, and lines at most.
 _STRAIGHT, _MOST = 0.1, 3
@@ -23,16 +24,17 @@ _STRAIGHT, _MOST = 0.1, 3
 _STEPS, _LEFT, _FARTHEST = 12, 0.02, 20.0
 
 
-def straightened(whole: Whole, plain: Coordinates) -> Coordinates:
+def straightened(misfit: Misfit, plain: Coordinates) -> Coordinates:
     """Coordinates along the valleys of a posterior.
 
     Args:
+        misfit: of all data, or of enough to tell where the valleys run.
         plain: straight ones, which are turned so that those which bend the others most come first.
     """
-    unit = jnp.linalg.inv(plain.slope()[:, None] * plain.root) @ whole.metric.inverse
+    unit = jnp.linalg.inv(plain.slope()[:, None] * plain.root) @ inverse_on_range(misfit.hessian())
 
     def displacement(z: jax.Array) -> jax.Array:
-        return unit @ whole.misfit.projection(whole.misfit.change(plain.theta(z)))
+        return unit @ misfit.projection(misfit.change(plain.theta(z)))
 
     curvature = np.asarray(jax.jit(jax.jacfwd(jax.jacfwd(displacement)))(jnp.zeros(len(plain.center))))
     strength, turn = np.linalg.eigh(np.einsum("ijk,ijl->kl", curvature, curvature))

@@ -8,9 +8,12 @@ from tests.optimization.uncertainty.dense import _terms
 from tests.reference import g1_squared
 
 
-def chi2(source, theta, mode="individual", fixed=None, min_lag=1):
-    """Weighted residual sum of squares at the best contrast and offset that the scaling mode allows."""
+def chi2(source, theta, mode="individual", fixed=None, min_lag=1, frames=None):
+    """Weighted residual sum of squares, of some frames or all, at the best contrast and offset that the scaling mode allows."""
     i, j = np.triu_indices(len(source.t), 1)
+    if frames is not None:
+        some = np.isin(i, frames) & np.isin(j, frames)
+        i, j = i[some], j[some]
     keep = j - i >= min_lag
     terms = _terms(mode, source.phi)
     base = np.zeros((len(source.phi), 2)) if mode != "constant" else fixed

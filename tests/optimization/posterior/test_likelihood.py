@@ -17,6 +17,7 @@ from homodyne.optimization.posterior.metric import honest_metric, iid_metric
 from homodyne.optimization.posterior.priors import make_priors
 from homodyne.optimization.posterior.summary import Fit, candidates, summarize
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
+from homodyne.optimization.source import all_frames, subset
 from homodyne.parameters import pack
 from tests.optimization.posterior.brute import chi2
 from tests.optimization.problems import problem
@@ -40,14 +41,14 @@ def fitted(mode="individual", missing=0.0, points=False, **settings):
     return source, result, Finished.of(request_of(source, MODEL, result, options), result)
 
 
-def misfit_of(source, result, finished, spread=2.0, n=32, seed=1, min_lag=1):
+def misfit_of(source, result, finished, spread=2.0, n=32, seed=1, min_lag=1, view=None):
     """From a summary with snapshots spread over a few standard errors."""
     free = finished.request.free
     root = result.uncertainties["iid"].root
     rng = np.random.default_rng(seed)
     snapshots = finished.best + spread * rng.normal(size=(n, root.shape[1])) @ root.T
     fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), free)
-    summary = summarize(MODEL, source, fit, snapshots, min_lag)
+    summary = summarize(MODEL, view or all_frames(source), fit, snapshots, min_lag)
     return make_misfit(MODEL, source, fit, summary, finished.scaling.basis), root
 
 
@@ -75,6 +76,19 @@ def test_chi2_of_the_summary_is_that_of_all_pairs(mode, settings):
         expected = chi2(source, theta, mode, fixed, min_lag) - here
         change = misfit.change(jnp.asarray(theta))
         assert float(change.chi2.sum()) == pytest.approx(expected, abs=0.05 + 5e-3 * abs(expected))
+
+
+def test_a_summary_of_some_frames_is_that_of_their_pairs():
+    source, result, finished = fitted(missing=0.1)
+    view = subset(source, 16)
+    assert 8 < view.n_frames < len(source.t)
+    misfit, root = misfit_of(source, result, finished, view=view, min_lag=2)
+    here = chi2(source, finished.best, min_lag=2, frames=view.frames)
+    theta = finished.best + root @ np.random.default_rng(8).normal(size=root.shape[1])
+    expected = chi2(source, theta, min_lag=2, frames=view.frames) - here
+    # contrast and offset of the fit are not the best ones of these frames: its chi2 starts higher
+    start = float(misfit.change(jnp.asarray(finished.best)).chi2.sum())
+    assert float(misfit.change(jnp.asarray(theta)).chi2.sum()) - start == pytest.approx(expected, abs=0.05)
 
 
 def test_hessian_and_scores_are_those_of_the_pass():

@@ -21,6 +21,7 @@ from homodyne.optimization.posterior.summary import Fit, summarize
 from homodyne.optimization.posterior.target import Whole, make_shards
 from homodyne.optimization.posterior.worker import read_payload, write_payload
 from homodyne.optimization.posterior.workers import draw_shards
+from homodyne.optimization.source import all_frames
 from tests.optimization.problems import problem
 
 MODEL = get_model("static")
@@ -43,7 +44,7 @@ def shards():
     fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), free)
     root = result.uncertainties["iid"].root
     snapshots = finished.best + 2 * np.random.default_rng(0).normal(size=(12, root.shape[1])) @ root.T
-    summary = summarize(MODEL, source, fit, snapshots, 1)
+    summary = summarize(MODEL, all_frames(source), fit, snapshots, 1)
     misfit = make_misfit(MODEL, source, fit, summary, finished.scaling.basis)
     return make_shards(Whole(misfit, metric, coordinates), [np.array([0, 2]), np.array([1, 3])])
 
