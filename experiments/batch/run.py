@@ -108,7 +108,8 @@ def main() -> None:
         record |= batches()
     print(json.dumps(record, indent=1))
     if args.json:
-        args.json.write_text(json.dumps(record, indent=1).replace(str(OUT), "OUT") + "\n")
+        known = json.loads(args.json.read_text()) if args.json.exists() else {}
+        args.json.write_text(json.dumps(known | record, indent=1).replace(str(OUT), "OUT") + "\n")
 
 
 def sweep() -> dict[str, Any]:
