@@ -25,7 +25,7 @@ from homodyne.optimization.posterior.metric import Metric, honest_metric, iid_me
 from homodyne.optimization.posterior.nuts import draw
 from homodyne.optimization.posterior.priors import Prior
 from homodyne.optimization.posterior.record import WORST_ERROR, Found, Sampled, Settings
-from homodyne.optimization.posterior.summary import Fit, summarize
+from homodyne.optimization.posterior.summary import Fit, independent, summarize
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.posterior.valley import straightened
 from homodyne.optimization.posterior.workers import draw_shards
@@ -39,6 +39,8 @@ log = logging.getLogger("homodyne")
 _SNAPSHOTS, _SPREAD = 32, 1.5
 # Spread of those from which second derivatives are taken, and frames that tell where valleys run: any coordinates are right.
 _NEAR, _FRAMES = 0.5, 320
+# Times the points of those frames, from which on they choose the snapshots that all points see.
+_MANY = 4
 # Draws at which the summary is compared with exact passes, and how often it is made anew with better snapshots.
 _CHECKS, _ROUNDS = 8, 3
 # Proposals from which the first snapshots of a posterior that is no normal distribution are resampled.
@@ -75,6 +77,7 @@ class _Sampler:
         self._plain = self._coordinates = make_coordinates(
             of.parameters, of.priors, finished.best[of.free], self._metric
         )
+        self._some = subset(of.source, _FRAMES)
         self._rng = np.random.default_rng([of.settings.seed, 0])
 
     def _make_metric(self) -> Metric:
@@ -112,27 +115,32 @@ class _Sampler:
 
     def _straighten(self) -> None:
         """Coordinates that follow curved valleys, from a summary near the fit and another one along the lines so found."""
-        some = subset(self._of.source, _FRAMES)
         for spread in (_NEAR, _SPREAD):
             snapshots = spread * self._rng.standard_normal((_SNAPSHOTS, len(self._of.parameters)))
-            self._coordinates = straightened(self._misfit(some, snapshots), self._plain)
+            self._coordinates = straightened(self._misfit(self._some, self._thetas(snapshots)), self._plain)
             if self._coordinates.lines.shape[0] == 0:
                 break
 
-    def _misfit(self, view: View, snapshots: np.ndarray) -> Misfit:
+    def _thetas(self, snapshots: np.ndarray) -> np.ndarray:
+        """All parameters at points (S, f), those left out at which the model makes no sense."""
         theta = np.broadcast_to(self._fit.theta, (len(snapshots), len(self._fit.theta))).copy()
         theta[:, self._of.free] = np.asarray(jax.vmap(self._coordinates.theta)(jnp.asarray(snapshots)))
-        usable = self._finished.request.feasible(theta)
-        summary = summarize(self._model, view, self._fit, theta[usable], self._finished.request.min_lag)
+        return theta[self._finished.request.feasible(theta)]
+
+    def _misfit(self, view: View, thetas: np.ndarray) -> Misfit:
+        summary = summarize(self._model, view, self._fit, thetas, self._finished.request.min_lag)
         return make_misfit(self._model, self._of.source, self._fit, summary, self._finished.scaling.basis)
 
     def _summarized(self, snapshots: np.ndarray) -> Whole:
         began = time.perf_counter()
-        misfit = self._misfit(all_frames(self._of.source), snapshots)
+        thetas, n_points, min_lag = self._thetas(snapshots), self._of.result.n_points, self._finished.request.min_lag
+        if n_points > _MANY * self._some.n_points(min_lag):
+            thetas = thetas[independent(self._model, self._some, self._fit, thetas, min_lag, n_points)]
+        misfit = self._misfit(all_frames(self._of.source), thetas)
         summary = misfit.summary
         log.info(
             "Summary of %d points: %.2g MB, %d directions of change, %d pairs a sector, %.1f s",
-            self._of.result.n_points, summary.nbytes / 1e6, summary.interpolation.shape[1], summary.rows.shape[1],
+            n_points, summary.nbytes / 1e6, summary.interpolation.shape[1], summary.rows.shape[1],
             time.perf_counter() - began,
         )  # fmt: skip
         return Whole(misfit, self._metric, self._coordinates)

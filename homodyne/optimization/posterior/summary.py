@@ -114,6 +114,31 @@ def summarize(model: Model, view: View, fit: Fit, snapshots: np.ndarray, min_lag
     )
 
 
+def independent(model: Model, view: View, fit: Fit, snapshots: np.ndarray, min_lag: int, n_points: int) -> np.ndarray:
+    """Positions of the snapshots that change the signal in ways of their own, as some frames tell, the most different first.
+
+    A pass over all points costs in proportion to its snapshots, and most of them lie in the space of a few.
+
+    Args:
+        n_points: of all frames and sectors.
+    """
+    grams = _grams(model, view, fit, snapshots, min_lag)[:, : len(snapshots), : len(snapshots)]
+    unit = fit.scaling[:, 0] ** 2 / np.asarray(view.source.sigma, dtype=float) ** 2
+    gram = np.einsum("k,kij->ij", unit, grams) * n_points / view.n_points(min_lag)
+    chosen: list[int] = []
+    left, rows = np.diag(gram).copy(), np.zeros((0, len(gram)))
+    while len(chosen) < len(gram):  # Cholesky with pivots: what is left of every snapshot beside those chosen
+        i = int(np.argmax(left))
+        if left[i] <= max(_LEAST, 1e-13 * gram[i, i]):
+            break
+        row = (gram[i] - rows[:, i] @ rows) / np.sqrt(left[i])
+        chosen, rows, left = [*chosen, i], np.vstack([rows, row]), left - row**2
+    # a multiple of eight, so that what was compiled for one dataset serves many
+    more = min(-(-len(chosen) // 8) * 8 or 8, len(gram))
+    others = [i for i in np.argsort(-left, kind="stable").tolist() if i not in chosen]
+    return np.array([*chosen, *others][:more])
+
+
 def _basis(gram: np.ndarray, unit: float) -> np.ndarray:
     """(S, R) that makes orthonormal directions of the snapshots; ``unit`` times a sum of squares is a mean share of chi2."""
     values, vectors = np.linalg.eigh(gram)

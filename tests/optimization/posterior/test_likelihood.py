@@ -15,7 +15,7 @@ from homodyne.optimization.posterior.coordinates import make_coordinates
 from homodyne.optimization.posterior.likelihood import log_likelihood, make_misfit
 from homodyne.optimization.posterior.metric import honest_metric, iid_metric
 from homodyne.optimization.posterior.priors import make_priors
-from homodyne.optimization.posterior.summary import Fit, candidates, summarize
+from homodyne.optimization.posterior.summary import Fit, candidates, independent, summarize
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.source import all_frames, subset
 from homodyne.parameters import pack
@@ -89,6 +89,23 @@ def test_a_summary_of_some_frames_is_that_of_their_pairs():
     # contrast and offset of the fit are not the best ones of these frames: its chi2 starts higher
     start = float(misfit.change(jnp.asarray(finished.best)).chi2.sum())
     assert float(misfit.change(jnp.asarray(theta)).chi2.sum()) - start == pytest.approx(expected, abs=0.05)
+
+
+def test_snapshots_that_say_nothing_new_are_left_out():
+    """Three directions and mixtures of them: eight are kept, the least there can be; where all matter, all are."""
+    source, result, finished = fitted()
+    fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), finished.request.free)
+    root = result.uncertainties["iid"].root
+    rng = np.random.default_rng(3)
+    few = finished.best + 1e-3 * rng.normal(size=(3, root.shape[1])) @ root.T  # so near that the model is linear
+    mixed = finished.best + rng.normal(size=(29, 3)) @ (few - finished.best)
+    both = np.concatenate([mixed[:5], few, mixed[5:]])
+    chosen = independent(MODEL, all_frames(source), fit, both, 1, 10**9)
+    assert len(chosen) == 8
+    assert len(set(chosen.tolist())) == 8
+    wide = finished.best + rng.normal(size=(32, root.shape[1])) @ root.T
+    every = independent(MODEL, all_frames(source), fit, wide, 1, 10**12)
+    assert sorted(every.tolist()) == list(range(32))
 
 
 def test_hessian_and_scores_are_those_of_the_pass():
