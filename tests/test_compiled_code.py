@@ -32,7 +32,8 @@ def test_compiled_code_is_kept_and_found_again(tmp_path):
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-cache")}
     assert any("evaluate" in name for name in kept)
     run(XDG_CACHE_HOME=str(tmp_path))
-    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("*-cache")} == kept
+    # on a busy machine more may be worth keeping the second time, but nothing that is there is compiled again
+    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in folder.glob("*-cache")}.items()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,7 +53,8 @@ def draw(
     lost = float(draws.diverging.mean())
     if lost <= _DIVERGING and mixed(draws):
         return draws
-    log.info("%s: %.1f %% of the draws diverged or chains did not mix: again with smaller steps", label, 100 * lost)
+    why = f"{100 * lost:.1f} % of the draws diverged" if lost > _DIVERGING else "the chains did not mix"
+    log.info("%s: %s: again with smaller steps", label, why)
     return _draw(target, n_chains, n_samples, 2 * n_warmup, seed, label, width, _CAREFUL)
 
 
@@ -92,14 +92,16 @@ def _draw(
     progress = _Progress(label, n_chains * (n_warmup + n_samples))
     keys = jax.random.split(jax.random.PRNGKey(seed), n_chains)
     starts = [_start(target, n_free, key, width) for key in keys]
-    # one after the other: they set what all share
-    states = [
-        init(
+
+    @jax.jit  # operation by operation it takes ten times as long
+    def begin(z: jax.Array, key: jax.Array, of: Target) -> Any:
+        return init(
             z, num_warmup=n_warmup, dense_mass=True, target_accept_prob=care[0], max_tree_depth=care[1],
-            rng_key=key, model_args=(target,),
-        )
-        for z, key in zip(starts, keys, strict=True)
-    ]  # fmt: skip
+            rng_key=key, model_args=(of,),
+        )  # fmt: skip
+
+    # one after the other: they set what all share
+    states = [begin(z, key, target) for z, key in zip(starts, keys, strict=True)]
 
     stopped = threading.Event()
 
@@ -126,13 +128,17 @@ def _draw(
 
 def _start(target: Target, n_free: int, key: jax.Array, width: float) -> jax.Array:
     """A point near the fit where the density is not zero."""
-    density: Callable[..., jax.Array] = jax.jit(lambda z, of: of.log_density(z))
     first = width * jax.random.normal(key, (n_free,))
     for _ in range(20):
-        if np.isfinite(float(density(first, target))):
+        if np.isfinite(float(_log_density(target, first))):
             break
         first = 0.5 * first
     return jnp.asarray(first)
+
+
+@jax.jit
+def _log_density(target: Target, z: jax.Array) -> jax.Array:
+    return target.log_density(z)
 
 
 class _Progress:

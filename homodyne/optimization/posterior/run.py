@@ -157,13 +157,11 @@ class _Sampler:
         """Largest error of the log-likelihood of the summary at some points (n, f), and those points."""
         worst = 0.0
         for point in z:
-            free = self._coordinates.theta(jnp.asarray(point))
+            free, chi2, ratio = (np.asarray(x) for x in _told(whole, jnp.asarray(point)))
             theta = np.array(self._fit.theta)
-            theta[self._of.free] = np.asarray(free)
-            change = whole.misfit.change(free)
-            ratio = float(self._metric.ratio(self._metric.inverse @ whole.misfit.projection(change)))
+            theta[self._of.free] = free
             exact = self._finished.change(theta) if self._finished.request.is_feasible(theta) else np.nan
-            error = 0.5 * ratio * abs(float(change.chi2.sum()) - exact)
+            error = float(0.5 * ratio * abs(chi2 - exact))
             worst = max(worst, error if np.isfinite(error) else np.inf)
         return worst, z
 
@@ -205,3 +203,11 @@ class _Sampler:
             "processes %.2f)", len(chosen.groups), max(len(g) for g in chosen.groups), chosen.n_workers, memory.total_gb,
             memory.shards_gb, memory.results_gb, memory.overhead_gb,
         )  # fmt: skip
+
+
+@jax.jit
+def _told(whole: Whole, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Free parameters at a point, how much larger chi2 is there by the summary, and by what the likelihood multiplies it."""
+    theta = whole.coordinates.theta(z)
+    change = whole.misfit.change(theta)
+    return theta, change.chi2.sum(), whole.metric.ratio(whole.metric.inverse @ whole.misfit.projection(change))

@@ -9,6 +9,7 @@ the coordinates after it are solved for zero displacement in the space of the da
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,22 +34,38 @@ def straightened(misfit: Misfit, plain: Coordinates) -> Coordinates:
     """
     unit = jnp.linalg.inv(plain.slope()[:, None] * plain.root) @ inverse_on_range(misfit.hessian())
 
-    def displacement(z: jax.Array) -> jax.Array:
-        return unit @ misfit.projection(misfit.change(plain.theta(z)))
-
-    curvature = np.asarray(jax.jit(jax.jacfwd(jax.jacfwd(displacement)))(jnp.zeros(len(plain.center))))
+    curvature = np.asarray(_curvature(misfit, plain, unit))
     strength, turn = np.linalg.eigh(np.einsum("ijk,ijl->kl", curvature, curvature))
     turn = turn[:, ::-1]
     n_lines = min(_MOST, len(turn) - 1, int(np.sum(0.5 * np.sqrt(np.maximum(strength, 0.0)) > _STRAIGHT)))
     turned = dataclasses.replace(plain, root=plain.root @ turn)
 
-    def along(x: jax.Array) -> jax.Array:
-        """Displacement in turned coordinates, which have no lines yet."""
-        return jnp.asarray(turn.T) @ displacement(jnp.asarray(turn) @ x)
+    def both(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _along(misfit, plain, unit, jnp.asarray(turn), x)
 
-    both = jax.jit(lambda x: (along(x), jax.jacfwd(along)(x)))
     lines = [_line(both, a, len(turn)) for a in range(n_lines)]
     return dataclasses.replace(turned, lines=jnp.asarray(np.array(lines).reshape(n_lines, len(GRID), len(turn))))
+
+
+def _displacement(misfit: Misfit, plain: Coordinates, unit: jax.Array, z: jax.Array) -> jax.Array:
+    return unit @ misfit.projection(misfit.change(plain.theta(z)))
+
+
+@jax.jit
+def _curvature(misfit: Misfit, plain: Coordinates, unit: jax.Array) -> jax.Array:
+    """Second derivatives of the displacement at the fit, (f, f, f)."""
+    zero = jnp.zeros(len(plain.center))
+    return jax.jacfwd(jax.jacfwd(lambda z: _displacement(misfit, plain, unit, z)))(zero)
+
+
+@jax.jit
+def _along(misfit: Misfit, plain: Coordinates, unit: jax.Array, turn: jax.Array, x: jax.Array) -> Any:
+    """Displacement in turned coordinates, which have no lines yet, and its derivatives."""
+
+    def along(x: jax.Array) -> jax.Array:
+        return turn.T @ _displacement(misfit, plain, unit, turn @ x)
+
+    return along(x), jax.jacfwd(along)(x)
 
 
 def _line(both, a: int, n: int) -> np.ndarray:
