@@ -34,6 +34,8 @@ from homodyne.optimization.uncertainty.reading import READING
 
 # Directions of the space of changes that add less than this to chi2 are left out, and pairs for every direction that is kept.
 _LEAST, _PAIRS = 1e-6, 2
+# A snapshot that adds less than this to chi2, beside those chosen before, need not be seen by all points.
+_NEW = 1e-4
 # Frames and lags among whose pairs the best ones are sought, and the side of the squares that are summed at a time.
 _CANDIDATES, _SIDES = (32, 40), (16, 32, 64)
 
@@ -129,7 +131,7 @@ def independent(model: Model, view: View, fit: Fit, snapshots: np.ndarray, min_l
     left, rows = np.diag(gram).copy(), np.zeros((0, len(gram)))
     while len(chosen) < len(gram):  # Cholesky with pivots: what is left of every snapshot beside those chosen
         i = int(np.argmax(left))
-        if left[i] <= max(_LEAST, 1e-13 * gram[i, i]):
+        if left[i] <= max(_NEW, 1e-13 * gram[i, i]):
             break
         row = (gram[i] - rows[:, i] @ rows) / np.sqrt(left[i])
         chosen, rows, left = [*chosen, i], np.vstack([rows, row]), left - row**2
