@@ -36,8 +36,11 @@ def save_whole(path: str | os.PathLike[str], write: Callable[[Path], object]) ->
             "create the folder or choose another",
         )  # fmt: skip
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    write(partial)
-    os.replace(partial, target)
+    try:
+        write(partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

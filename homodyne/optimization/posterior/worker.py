@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from homodyne.files import save_whole
 from homodyne.machine import peak_resident_gb
 
 if TYPE_CHECKING:
@@ -81,10 +82,11 @@ def read_draws(path: Path) -> tuple[Draws, float]:
 
 
 def _write(path: Path, **arrays: np.ndarray) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    save_whole(path, write)
 
 
 def _end_with_parent() -> None:
