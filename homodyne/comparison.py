@@ -5,9 +5,10 @@ that looks overwhelming for independent points may be what correlated noise does
 
 * Parameters that are held in one fit and free in another (beta = 0, say). For a drop D of chi2 / chi2_reduced the
   parameters' estimates are normal with the honest covariance V, so that D is a sum of chi2 variables weighted with the
-  eigenvalues of V_iid^-1 V over those parameters: a matter of algebra.
+  eigenvalues of V_iid^-1 V over those parameters: a matter of algebra. Where fits are whitened the drop is that between the
+  larger fit and the same fit with these parameters held, both with the weights of the larger one: two fits to the data.
 * No shear against shear. Without shear beta and phi0 mean nothing, no covariance describes them, and the test is a
-  simulation: speckle of the smaller model with the noise found, fitted by both models as the data were.
+  simulation: speckle of the smaller model with the noise found, fitted by both models with uniform weights as the data are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from scipy.special import chdtrc
 from homodyne.data import Dataset
 from homodyne.errors import InputError
 from homodyne.fitting import fit
+from homodyne.models import get_model
 from homodyne.optimization.nlsq.options import NLSQOptions
+from homodyne.optimization.nlsq.restricted import rise
 from homodyne.result import FitResult
 from homodyne.simulate import speckle_maps
 
@@ -119,12 +122,13 @@ def compare(results: Sequence[FitResult], *, dataset: Any = None, replicates: in
     Args:
         results: two fits at least, of the same points with the same scaling; nested ones are tested in pairs: the same
             model with more parameters fixed, static inside laminar_flow, or one D for all q inside a model of joint q.
-        dataset: the data, needed for static against laminar_flow when the results were read from files.
+        dataset: the data, needed for static against laminar_flow, and for whitened fits, when the results were read from
+            files.
         replicates: most simulated data sets of that test, about a second each; it ends early when ten of them have shown
             a larger drop than the data. p values are not below 1 / (replicates + 1).
 
     Raises:
-        InputError: fewer than two fits, fits of different data or scaling, whitened ones, no speckle errors, data missing.
+        InputError: fewer than two fits, fits of different data or scaling, no speckle errors, data missing.
     """
     _check(results)
     names: list[str] = []
@@ -146,12 +150,6 @@ def _check(results: Sequence[FitResult]) -> None:
     if len(results) < 2:
         raise InputError("results", len(results), "is fewer than two fits", "give the fits to compare as a list")
     first = results[0]
-    for n, result in enumerate(results):
-        if result.weighting.name == "whitened":
-            raise InputError(
-                f"results[{n}]", _name(result), "is whitened, and the tests are those of uniform weights",
-                "compare fits with weighting=uniform",
-            )  # fmt: skip
     for n, other in enumerate(results[1:], start=1):
         same = (
             other.n_points == first.n_points
@@ -206,15 +204,37 @@ def _chi2(result: FitResult) -> float:
 def _test(
     i: int, j: int, small: FitResult, large: FitResult, restricted: tuple[str, ...], dataset: Any, replicates: int, seed: int
 ) -> Test:  # fmt: skip
-    drop = max(0.0, (_chi2(small) - _chi2(large)) / _unit(large))
-    naive = float(chdtrc(len(restricted), drop))
     if small.model == large.model or (small.model, large.model) in _SAME_AT_EVERY_Q:
-        return Test(i, j, restricted, drop, _algebra(large, restricted, drop, seed), naive, "honest covariance")
+        drop, covariance = _fall(small, large, restricted, dataset)
+        p_value = _algebra(large, restricted, drop, covariance, seed)
+        return Test(i, j, restricted, drop, p_value, float(chdtrc(len(restricted), drop)), "honest covariance")
     p_value, drop, n = _simulated(small, large, dataset, replicates, seed)
     return Test(i, j, restricted, drop, p_value, float(chdtrc(len(restricted), drop)), f"{n} simulations")
 
 
-def _algebra(large: FitResult, restricted: tuple[str, ...], drop: float, seed: int) -> float:
+def _fall(
+    small: FitResult, large: FitResult, restricted: tuple[str, ...], dataset: Any
+) -> tuple[float, np.ndarray | None]:
+    """Of chi2 / chi2_reduced from the smaller fit to the larger; and, of independent rows, the covariance behind it."""
+    if "whitened" not in (small.weighting.name, large.weighting.name):
+        return max(0.0, (_chi2(small) - _chi2(large)) / _unit(large)), None
+    held = {n: small.theta.get(n, 0.0) for n in restricted}
+    model = get_model(large.model, large.convention) if large.live is None else large.live.model
+    found = rise(_source(small, large, dataset), model, large, held, small.theta)
+    return found.value, found.covariance
+
+
+def _source(small: FitResult, large: FitResult, dataset: Any) -> Any:
+    """The data of the fits."""
+    live = large.live or small.live
+    if dataset is None and live is None:
+        raise InputError("dataset", None, "is missing: the fits were read from files", "give compare(..., dataset=...)")
+    return dataset if dataset is not None else live.dataset
+
+
+def _algebra(
+    large: FitResult, restricted: tuple[str, ...], drop: float, covariance: np.ndarray | None, seed: int
+) -> float:
     if "speckle" not in large.uncertainties:
         raise InputError("results", _name(large), "has no speckle errors to test with", "fit with covariance=speckle")
     order = [p.name for p in large.parameters]
@@ -224,8 +244,11 @@ def _algebra(large: FitResult, restricted: tuple[str, ...], drop: float, seed: i
         raise InputError(
             "results", _name(large), f"has no error of {', '.join(loose)}, at a bound, to test with", "widen the bound"
         )
-    honest, iid = (large.uncertainties[m].root[rows] for m in ("speckle", "iid"))
-    weights = np.linalg.eigvals(np.linalg.solve(iid @ iid.T, honest @ honest.T)).real
+    honest = large.uncertainties["speckle"].root[rows]
+    if covariance is None:
+        root = large.uncertainties["iid"].root
+        covariance = root @ root.T
+    weights = np.linalg.eigvals(np.linalg.solve(covariance[np.ix_(rows, rows)], honest @ honest.T)).real
     drawn = np.random.default_rng(seed).chisquare(1, (_DRAWS, len(weights))) @ np.maximum(weights, 0.0)
     return float((1 + np.count_nonzero(drawn >= drop)) / (_DRAWS + 1))
 
@@ -234,10 +257,7 @@ def _simulated(
     small: FitResult, large: FitResult, dataset: Any, replicates: int, seed: int
 ) -> tuple[float, float, int]:
     """Probability, drop and number of simulations, on at most 100 frames of the data and of speckle that the smaller model makes."""
-    live = large.live or small.live
-    source = dataset if dataset is not None else (None if live is None else live.dataset)
-    if source is None:
-        raise InputError("dataset", None, "is missing: the fits were read from files", "give compare(..., dataset=...)")
+    source = _source(small, large, dataset)
     noise = small.diagnostics
     if "pixels" not in noise:
         raise InputError("results", _name(small), "has no speckle errors to test with", "fit with covariance=speckle")
@@ -310,8 +330,6 @@ def _speckle(fitted: FitResult, source: Any, t: np.ndarray, noise: Any, seed: in
 
 def speckle_mean(fitted: FitResult, source: Any, t: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """1 + contrast s of the fitted model on these times, (n_phi, m, m)."""
-    from homodyne.models import get_model
-
     model = get_model(fitted.model, fitted.convention)
     s = [
         model.g1_squared(fitted.theta, t, float(phi), float(q), source.gap, q_ref=fitted.q_ref)

@@ -43,7 +43,7 @@ def fit(
     min_lag: int = 1,
     options: NLSQOptions | None = None,
     warm_up: str | WarmUp | None = None,
-    weighting: str = "uniform",
+    weighting: str = "auto",
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
 ) -> FitResult:
@@ -70,8 +70,9 @@ def fit(
         options: memory and convergence settings.
         warm_up: an optax optimizer by name, or a ``WarmUp`` with its settings, whose steps on a few frames precede every
             local fit.
-        weighting: ``uniform``; ``whitened``: the fit goes on with weights that know how pairs share noise, usually to
-            errors several times smaller; ``auto``: whitened where that is possible, quick and of use. See docs/whitened.md.
+        weighting: of the pairs in the final estimate: ``uniform``; ``whitened``, by weights that know how pairs share noise,
+            usually to errors several times smaller; ``auto``, whitened where that is possible, quick and of use. See
+            docs/whitened.md.
         checkpoint: folder for a file with the finished passes, from which the same call resumes a fit that was killed;
             deleted when the fit has its result.
         client: a ``dask.distributed.Client``, for ``strategy="distributed"``; docs/distributed.md.
@@ -179,18 +180,16 @@ def profile(
 ) -> Profile:
     """Profile likelihood of one parameter with honest intervals: all others fitted again over all points, value by value.
 
+    The weights are those of the fit, whitened or uniform.
+
     Args:
         dataset: the data of the fit. result: the fit. name: the parameter.
         model: the model of the fit, needed only if it is not a built-in one.
         levels: of the intervals. options: memory settings. client: for passes on a cluster, as for ``fit``.
 
     Raises:
-        InputError: an unknown, fixed or numerically undetermined parameter; a whitened fit; a level outside (0, 1).
+        InputError: an unknown, fixed or numerically undetermined parameter; a level outside (0, 1).
     """
-    if result.weighting.name == "whitened":
-        raise InputError(
-            "profile", name, "is one of uniform weights, and this fit is whitened", "fit with weighting=uniform for it"
-        )
     chosen = model or get_model(result.model, result.convention)
     return fit_profile(dataset, chosen, result, name, levels=levels, options=options, client=client)
 

@@ -63,8 +63,8 @@ def sample(
         dataset, model, scaling: as for ``homodyne.fit``. settings: its other arguments, for the fit that is made first.
         method: ``nuts``, all data at once; ``cmc``, Consensus Monte Carlo: shards of whole sectors in processes of their own,
             combined with full covariance matrices.
-        likelihood: ``honest``, whose widths are those of the errors of the fit (covariance=speckle by default); ``iid``, as if
-            pairs were independent, too narrow.
+        likelihood: ``honest``, with the weights of the fit, whitened or uniform, and the widths of its errors; ``iid``, as if
+            pairs were independent, too narrow, with uniform weights.
         fit: a finished fit of the same data, made where it is missing.
         priors: by parameter: ``Prior("normal", mean, sd)``, ``Prior("log_uniform")``; uniform within the bounds by default.
         shards, max_points_per_shard: how many shards, or how large at most; shards are never smaller than two sectors.
@@ -96,13 +96,15 @@ def sample(
     chosen = get_model(model, convention) if isinstance(model, str) else model
     given = make_priors(priors, chosen.parameters if fit is None else fit.parameters)
     if fit is None:
+        if likelihood == "iid":
+            settings = {"weighting": "uniform", **settings}
         fit = fit_dataset(dataset, chosen, scaling, options=options, **settings)
     _check_fit(fit, likelihood, method)
     request = request_of(dataset, chosen, fit, options or NLSQOptions())
     groups = make_groups(dataset, request.n_points, shards, max_points_per_shard) if method == "cmc" else []
     kept = None if folder is None else require_writable(Path(folder), "folder")
     return run(
-        dataset, chosen, fit, Finished.of(request, fit), given,
+        dataset, fit, Finished.of(request, fit), given,
         Settings(
             likelihood, n_chains, n_samples, n_warmup, seed, n_workers or granted(), combiner, tuple(groups), kept
         ),
@@ -179,7 +181,8 @@ def require_possible(
     """Refuse what a posterior cannot be made of, as far as the settings of the fit tell.
 
     Raises:
-        InputError: honest likelihood of iid errors, a robust loss, whitened weights, or shards that share their scaling.
+        InputError: honest likelihood of iid errors, iid likelihood of whitened weights, a robust loss, or shards that share
+            their scaling.
     """
     if likelihood == "honest" and covariance == "iid":
         raise InputError(
@@ -188,10 +191,11 @@ def require_possible(
         )  # fmt: skip
     if loss != "linear":
         raise InputError("loss", loss, "has no likelihood here", "sample a fit with loss=linear")
-    if weighting != "uniform":
+    if likelihood == "iid" and weighting == "whitened":
         raise InputError(
-            "weighting", weighting, "are not the weights of the likelihood", "sample a fit with weighting=uniform"
-        )
+            "likelihood", likelihood, "counts pairs as independent, which whitened weights leave none of",
+            "use likelihood='honest', or fit with weighting='uniform'",
+        )  # fmt: skip
     if method == "cmc" and scaling not in ("individual", "constant"):
         raise InputError(
             "scaling", scaling, "ties all sectors together, and shards would each have their own",

@@ -9,6 +9,7 @@ from scipy.stats import chi2
 import homodyne
 from homodyne.errors import InputError
 from homodyne.simulate import speckle_maps
+from tests.optimization.problems import uniform_fit
 
 STATIC = {"D0": 8e3, "alpha": -0.4, "D_offset": 0.0}
 FLOW = {**STATIC, "gamma_dot_0": 2e-3, "beta": 0.0, "gamma_dot_offset": 0.0, "phi0": 2.0}
@@ -27,8 +28,8 @@ def static():
 
 def test_one_parameter_more_follows_a_scaled_chi2(static):
     """For one restriction the drop is chi2 with one degree of freedom times the ratio of honest to iid variance."""
-    small = homodyne.fit(static, "static", start=STATIC, fixed={"alpha": -0.4, "D_offset": 0.0})
-    large = homodyne.fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
+    small = uniform_fit(static, "static", start=STATIC, fixed={"alpha": -0.4, "D_offset": 0.0})
+    large = uniform_fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
     (test,) = homodyne.compare([small, large]).tests
     assert (test.small, test.large, test.restricted) == (0, 1, ("alpha",))
     dof = [r.n_points - r.n_parameters for r in (small, large)]
@@ -44,8 +45,8 @@ def test_one_parameter_more_follows_a_scaled_chi2(static):
 
 
 def test_a_wrong_restriction_is_refuted(static):
-    small = homodyne.fit(static, "static", start={**STATIC, "alpha": 0.0}, fixed={"alpha": 0.0, "D_offset": 0.0})
-    large = homodyne.fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
+    small = uniform_fit(static, "static", start={**STATIC, "alpha": 0.0}, fixed={"alpha": 0.0, "D_offset": 0.0})
+    large = uniform_fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
     found = homodyne.compare([small, large])
     assert found.tests[0].refuted
     assert found.best == 1
@@ -56,8 +57,8 @@ def test_a_wrong_restriction_is_refuted(static):
 def test_shear_or_none_by_simulation(theta):
     data = homodyne.Dataset.from_arrays(maps(theta, seed=3), PHI, T, Q, GAP)
     held = {"D_offset": 0.0}
-    small = homodyne.fit(data, "static", start={"D0": 8e3, "alpha": -0.4}, fixed=held)
-    large = homodyne.fit(data, "laminar_flow", fixed={**held, "gamma_dot_offset": 0.0, "beta": 0.0})
+    small = uniform_fit(data, "static", start={"D0": 8e3, "alpha": -0.4}, fixed=held)
+    large = uniform_fit(data, "laminar_flow", fixed={**held, "gamma_dot_offset": 0.0, "beta": 0.0})
     found = homodyne.compare([small, large], replicates=4)
     (test,) = found.tests
     assert test.restricted == ("gamma_dot_0", "phi0")
@@ -72,7 +73,7 @@ def test_shear_or_none_by_simulation(theta):
 
 
 def test_fits_of_other_data_are_not_compared(static):
-    one = homodyne.fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
+    one = uniform_fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
     other = dataclasses.replace(one, n_points=one.n_points - 1)
     with pytest.raises(InputError, match="other points"):
         homodyne.compare([one, other])
@@ -81,8 +82,8 @@ def test_fits_of_other_data_are_not_compared(static):
 
 
 def test_fits_that_are_not_nested_have_no_test(static):
-    one = homodyne.fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
-    other = homodyne.fit(static, "static", start=STATIC, fixed={"alpha": -0.4})
+    one = uniform_fit(static, "static", start=STATIC, fixed={"D_offset": 0.0})
+    other = uniform_fit(static, "static", start=STATIC, fixed={"alpha": -0.4})
     found = homodyne.compare([one, other])
     assert found.tests == ()
     assert len(found.table().splitlines()) == 3

@@ -3,7 +3,7 @@
 
     python experiments/whitened/sector_cost.py 4473
 
-The passes of ``refine``: three in single precision, two in double, one for the errors (256 traces, as for many sectors).
+The passes of ``refine``: five, and one for the errors (256 traces, as for many sectors).
 """
 
 from __future__ import annotations
@@ -50,27 +50,25 @@ def main() -> int:
     passes._FORMS = 0.0  # the fewest traces
     noise = SpeckleNoise(0.33 * one, 0.5 * one, 1000 * one, one, "", "")
     longest = frames if frames <= LONGEST else BLOCK
-    light = passes.Light(OneSector(frames), model, 1, noise, RIDGE, longest, free, "float32")  # type: ignore[arg-type]
+    light = passes.Light(OneSector(frames), model, 1, noise, RIDGE, longest, free)  # type: ignore[arg-type]
     pairs, moved = np.array([[0.33, 1.0]]), theta * 1.001
     passes.whitened_pass(dataclasses.replace(light, source=OneSector(64)), theta, moved, pairs)  # type: ignore[arg-type]
     seconds = []
     for run in (
         lambda: passes.whitened_pass(light, theta, moved, pairs),
-        lambda: passes.whitened_pass(dataclasses.replace(light, dtype="float64"), theta, moved, pairs),
         lambda: passes.noise_pass(light, theta, moved, pairs),
     ):
         began = time.process_time()
         run()
         seconds.append(time.process_time() - began)
     peak = peak_resident_gb()
-    total = 3 * seconds[0] + 2 * seconds[1] + seconds[2]
+    total = 5 * seconds[0] + seconds[1]
     print(
         json.dumps(
             {
                 "frames": frames,
-                "single": seconds[0],
-                "double": seconds[1],
-                "noise": seconds[2],
+                "pass": seconds[0],
+                "noise": seconds[1],
                 "sector": total,
                 "peak_gb": peak,
             }

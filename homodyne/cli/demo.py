@@ -134,7 +134,7 @@ def _summary(result: FitResult) -> list[str]:
     """What the numbers of the table mean, and how the fit went."""
     lines = [
         "pull = (fitted - truth) / error: within -2 and 2 in 19 of 20 measurements, where errors are right.",
-        f"Errors here: {result.covariance_method}.{_too_small(result)}",
+        f"Errors here: {result.covariance_method}.{_of_equal_weights(result)}",
         f"{result.status.value}: reduced chi2 {result.chi2_reduced:.3f}{_expectation(result)}",
     ]
     full = int(
@@ -146,19 +146,17 @@ def _summary(result: FitResult) -> list[str]:
     return [*lines, *(f"note: {warning}" for warning in result.warnings)]
 
 
-def _too_small(result: FitResult) -> str:
-    """By how much errors shrink when every pair is counted as evidence of its own."""
-    if result.covariance_method == "iid":
+def _of_equal_weights(result: FitResult) -> str:
+    """What a fit with equal weights for all pairs would have."""
+    if result.weighting.name != "whitened":
         return ""
-    ratio = np.array([_known(e) for e in result.stderr.values()]) / [
-        _known(e) for e in result.stderr_by("iid").values()
-    ]
+    ratio = _known(list(result.weighting.uniform_stderr.values())) / _known(list(result.stderr.values()))
     if not np.isfinite(ratio).any():
         return ""
     low, high = np.nanmin(ratio), np.nanmax(ratio)
     return (
-        f" Counted as if pairs of frames were independent (iid) they would be {low:.0f} to {high:.0f} times smaller,\n"
-        "  and the truth would seem many errors away: pairs that share a frame share its noise."
+        f" Equal weights for all pairs, as usual elsewhere, would have errors {low:.1f} to {high:.1f} times larger:\n"
+        "  pairs that share a frame share its noise, and whitened weights know that."
     )
 
 

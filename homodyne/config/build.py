@@ -73,7 +73,7 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
     return {
         "scaling": mode or model["scaling"],
         "strategy": _strategy(settings),
-        "weighting": settings["strategy"]["weighting"],
+        "weighting": _weighting(settings["strategy"]),
         "warm_up": WarmUp(optax["name"], optax["arguments"], optax["steps"]) if chosen == "optax" else None,
         "start": model["start"] or None,
         "fixed": model["fixed"] or None,
@@ -83,6 +83,12 @@ def fit_arguments(settings: Settings, outputs: Path) -> dict[str, Any]:
         "options": NLSQOptions(**nlsq),
         "checkpoint": outputs / "checkpoints" if settings["optimization"]["checkpoint"] else None,
     }
+
+
+def _weighting(chosen: Mapping[str, Any]) -> str:
+    """As asked for; under ``auto`` a likelihood that counts pairs as independent has the weights that go with it."""
+    of_independent = chosen["name"] in SAMPLERS and chosen["likelihood"] == "iid"
+    return "uniform" if of_independent and chosen["weighting"] == "auto" else str(chosen["weighting"])
 
 
 def _strategy(settings: Settings) -> Any:

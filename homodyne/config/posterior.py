@@ -59,7 +59,7 @@ def sample_arguments(settings: Settings, model: Model, outputs: Path) -> dict[st
     options = fit["options"]
     require_possible(
         name, chosen["likelihood"], scaling=fit["scaling"], covariance=fit["covariance"], loss=options.loss,
-        weighting="uniform" if weighting == "uniform" else "whitened",
+        weighting=weighting,
     )  # fmt: skip
     bounded = with_bounds(model.parameters, settings["model"]["bounds"])
     priors = dict(zip([p.name for p in bounded], make_priors(given_priors(settings), bounded), strict=True))

@@ -112,7 +112,7 @@ class SyntheticDatasetConf:
 class StrategyConf:
     """How the optimum is looked for and how the sums are taken; the objective is the same (docs/strategies.md).
 
-    ``weighting`` of the pairs in the final estimate: uniform, whitened, auto (docs/whitened.md).
+    ``weighting`` of the pairs in the final estimate: auto, whitened, uniform (docs/whitened.md).
     The other keys belong to one strategy each, and null is its default. auto: ``force`` (CMA-ES wherever the widths of the
     bounds differ by more than 1000). multistart: ``starts`` compared, ``descents``, ``sampler``. cmaes_nlsq:
     ``population`` (of the first run), ``restarts``, ``seed``.
@@ -124,7 +124,7 @@ class StrategyConf:
     name: str = _choice(
         "auto", "auto", "stratified_ls", "hybrid_streaming", "distributed", "cmaes_nlsq", "multistart", "nuts", "cmc"
     )
-    weighting: str = _choice("uniform", "uniform", "whitened", "auto")
+    weighting: str = _choice("auto", "auto", "whitened", "uniform")
     force: bool | None = None
     starts: int | None = _number(None, above=0)
     descents: int | None = _number(None, above=0)

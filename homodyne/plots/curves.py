@@ -27,6 +27,7 @@ COMPARED = {
     "speckle": ("#3b7a57", ":", "speckle: the noise of speckle"),
     "repetitions": ("#8a5a9e", (0, (5, 1)), "repetitions: scatter between them"),
     "jackknife": (MODEL_COLOR, "-.", "jackknife: scatter between angles"),
+    "uniform": (MUTED, "--", "uniform: with equal weights for all pairs"),
     "iid": (MUTED, "--", "iid: were all pairs independent (too small)"),
 }
 
@@ -84,8 +85,9 @@ def _curve(axis: Axes, result: FitResult, name: str) -> None:
         half = np.where(np.isfinite(stderr), quantile(level, result.uncertainty.dof) * stderr, np.nan)
         below, above = np.clip(values - half, low, high), np.clip(values + half, low, high)
         axis.fill_between(t, below, above, color=DATA_COLOR, alpha=alpha, lw=0)
-    if result.covariance_method != "iid" and f"{name}_stderr_iid" in table:
-        half = quantile(LEVELS[1]) * table[f"{name}_stderr_iid"].values[at]
+    beside = next((f"{name}_stderr_{m}" for m in ("uniform", "iid") if f"{name}_stderr_{m}" in table), None)
+    if result.covariance_method != "iid" and beside is not None:
+        half = quantile(LEVELS[1]) * table[beside].values[at]
         for edge in (values - half, values + half):
             axis.plot(t, np.where(np.isfinite(edge) & (edge > low), edge, np.nan), ls="--", lw=0.7, color="0.25")
     axis.plot(t, values, color=DATA_COLOR)
@@ -185,6 +187,6 @@ def _legend(result: FitResult) -> list[Line2D | Patch]:
     if "q_exponent" in result.theta:
         handles.append(Line2D([], [], ls="", label=f"$J$ and $A$ at $q$ = {result.q_ref:g} Å$^{{-1}}$"))
     for method, (color, line, label) in COMPARED.items():
-        if method in result.uncertainties and method != chosen:
+        if method != chosen and any(str(n).endswith(f"_stderr_{method}") for n in result.curve_table):
             handles.append(Line2D([], [], color=color, ls=line, lw=1.0, label=label))
     return handles

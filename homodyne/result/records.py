@@ -77,6 +77,8 @@ class Weighting:
         ratio: geometric mean of whitened over uniform errors; NaN where one is missing.
         p_value: probability of whitened residuals that do as badly, or worse, against shapes that no parameter has, if model
             and noise are right; NaN where it was not computed.
+        made_of: what whitened weights were made of, so that they can be made again: ``theta`` (p,), and ``contrast``, ``offset``,
+            ``nu`` (1 / counts) and ``pixels`` of every sector.
         ridge: of the weights, in units of the contrast. block_frames: most frames that were whitened together.
         passes, seconds: what whitening took.
     """
@@ -91,6 +93,7 @@ class Weighting:
     whitened_stderr: dict[str, float] = dataclasses.field(default_factory=dict)
     ratio: float = math.nan
     p_value: float = math.nan
+    made_of: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     ridge: float = 0.0
     block_frames: int = 0
     passes: int = 0

@@ -62,7 +62,7 @@ def test_demo(workplace, capfd):
         "pull",
         "±",
         "Errors here: speckle",
-        "times smaller",
+        "times larger",
         "speckle alone makes",
         "c2_maps_01.png",
         "make ui",

@@ -99,7 +99,7 @@ def test_fit_arguments(composed):
     )
     arguments = fit_arguments(settings, OUTPUTS)
     assert arguments["strategy"] == HybridStreaming()
-    assert arguments["weighting"] == "uniform"
+    assert arguments["weighting"] == "auto"
     assert fit_arguments(validate(composed(PATH, "strategy.weighting=whitened")), OUTPUTS)["weighting"] == "whitened"
     assert arguments["warm_up"] is None
     assert arguments["options"].memory_threshold_gb == 48.0

@@ -132,8 +132,7 @@ def test_shards_are_kept_on_demand_in_a_folder_of_these_settings(arguments):
         ),
         (["optimization.covariance=iid"], r"likelihood='honest' needs honest errors"),
         (["optimization.nlsq.loss=huber"], r"loss='huber' has no likelihood here"),
-        (["strategy.weighting=whitened"], r"weighting='whitened' are not the weights"),
-        (["strategy.weighting=auto"], r"are not the weights of the likelihood"),
+        (["strategy.weighting=whitened", "strategy.likelihood=iid"], r"likelihood='iid' counts pairs as independent"),
         (["strategy=cmc", "model.scaling=fourier"], r"scaling='fourier' ties all sectors together"),
         (
             ["strategy=cmc", "optimization.nlsq.anti_degeneracy.per_angle_mode=auto"],

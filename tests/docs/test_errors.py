@@ -81,6 +81,6 @@ def test_noise_given_by_hand(walked):
     import homodyne
 
     names, *_ = walked
-    given = homodyne.fit(names["ds"], model="laminar_flow", counts=2.0, pixels=2000)
+    given = homodyne.fit(names["ds"], model="laminar_flow", counts=2.0, pixels=2000, weighting="uniform")
     ratio = [given.stderr[n] / names["free"].stderr[n] for n in given.theta]
     assert np.allclose(ratio, 1.0, atol=0.15)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+import homodyne
 from tests.reference import DT, FLOW, GAP, STATIC, Q, g1_squared
 
 
@@ -48,3 +49,8 @@ def problem(model="laminar_flow", n_t=40, n_phi=4, noise=0.005, spread=0.1, seed
     if missing:
         c2[rng.random(c2.shape) < missing] = np.nan
     return Arrays(c2, phi, t, np.full(len(phi), noise or 0.005)), theta, contrast
+
+
+def uniform_fit(*given, **settings):
+    """``homodyne.fit`` without what follows the sums of uniform weights, for tests of these."""
+    return homodyne.fit(*given, **{"weighting": "uniform", **settings})

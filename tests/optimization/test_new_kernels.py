@@ -8,7 +8,7 @@ from homodyne.models import get_model
 from homodyne.optimization.nlsq.hybrid_streaming import streamed_pass
 from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.source import all_frames
-from tests.optimization.problems import Arrays
+from tests.optimization.problems import Arrays, uniform_fit
 from tests.reference import DT, HETERODYNE, KWW, heterodyne, jacobian, kww
 
 CASES = {"heterodyne": (heterodyne, HETERODYNE), "kww": (kww, KWW)}
@@ -63,9 +63,9 @@ def test_strategies_find_the_same_minimum_and_the_truth_without_a_start(name):
     options = homodyne.NLSQOptions(xtol=1e-9)
     held = {n: theta[n] for n in ("D_offset", "v_offset", "Gamma_offset") if n in theta}
     given = {"fixed": held, "covariance": "iid", "options": options}
-    streamed = homodyne.fit(src, name, strategy="hybrid_streaming", **given)
+    streamed = uniform_fit(src, name, strategy="hybrid_streaming", **given)
     start = {n: v for n, v in streamed.theta.items() if n not in held}  # no second search
-    full = homodyne.fit(src, name, strategy="stratified_ls", start=start, **given)
+    full = uniform_fit(src, name, strategy="stratified_ls", start=start, **given)
     assert full.converged
     assert streamed.converged
     for parameter, value in theta.items():

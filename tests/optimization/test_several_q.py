@@ -20,7 +20,7 @@ from homodyne.plots import diagnostics_figure, map_figures
 from homodyne.plots.maps import chi2_texts
 from homodyne.result import FitResult
 from homodyne.simulate import speckle_dataset
-from tests.optimization.problems import Arrays
+from tests.optimization.problems import Arrays, uniform_fit
 from tests.reference import DT, FLOW, STATIC, Q, g1_squared, jacobian
 from tests.result.comparison import assert_same_result
 
@@ -101,7 +101,7 @@ def speckle():
     """A sample at rest at three q as light makes it, and the fit of the joint model from a start found in the data."""
     truth = {**REST, "q_exponent": EXPONENT}
     data = speckle_dataset("static_joint_q", truth, PHI, DT * np.arange(N_T), SECTOR_Q, pixels=2000, seed=4)
-    return data, homodyne.fit(data, "static_joint_q", fixed={"D_offset": 0.0})
+    return data, uniform_fit(data, "static_joint_q", fixed={"D_offset": 0.0})
 
 
 def test_q_exponent_is_recovered_with_honest_errors(speckle):
@@ -119,7 +119,7 @@ def test_joint_errors_are_smaller_than_those_of_every_q_alone(speckle):
     data, fit = speckle
     for q, ring in data.split().items():
         assert ring.q == q
-        alone = homodyne.fit(ring, "static", fixed={"D_offset": 0.0}, start={"D0": 2e4, "alpha": -0.5})
+        alone = uniform_fit(ring, "static", fixed={"D_offset": 0.0}, start={"D0": 2e4, "alpha": -0.5})
         assert np.isnan(alone.q_ref)
         assert alone.stderr["D0"] / alone.theta["D0"] > fit.stderr["D0"] / fit.theta["D0"]
 
@@ -148,8 +148,8 @@ def test_the_record_tells_sectors_apart(speckle, tmp_path):
 
 def test_one_diffusion_coefficient_for_all_q_is_nested_and_tested(speckle):
     data, fit = speckle
-    plain = homodyne.fit(data, "static", fixed={"D_offset": 0.0}, start={"D0": 2e4, "alpha": -0.5})
-    held = homodyne.fit(
+    plain = uniform_fit(data, "static", fixed={"D_offset": 0.0}, start={"D0": 2e4, "alpha": -0.5})
+    held = uniform_fit(
         data, "static_joint_q", fixed={"D_offset": 0.0, "q_exponent": 0.0}, start={"D0": 2e4, "alpha": -0.5}
     )
     assert plain.theta["D0"] == pytest.approx(held.theta["D0"], rel=1e-5)
@@ -176,7 +176,7 @@ def test_shear_is_common_to_all_q():
     options = NLSQOptions(xtol=1e-6)
     fixed = {"D_offset": 0.0, "gamma_dot_offset": 0.0}
     fits = [
-        homodyne.fit(
+        uniform_fit(
             source,
             "laminar_flow_joint_q",
             strategy=strategy,
@@ -195,7 +195,7 @@ def test_shear_is_common_to_all_q():
 def test_one_q_is_refused_before_anything_is_read():
     source = dataclasses.replace(joint_data(REST), q=Q)
     with pytest.raises(InputError, match="static_joint_q needs several"):
-        homodyne.fit(source, "static_joint_q")
+        uniform_fit(source, "static_joint_q")
 
 
 def test_sectors_of_different_q_at_one_azimuth_are_not_the_same_light():

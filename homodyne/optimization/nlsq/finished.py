@@ -19,6 +19,8 @@ from homodyne.optimization.scaling import Scaling, make_scaling
 from homodyne.optimization.search import get_strategy
 from homodyne.optimization.source import BlockSource, all_frames
 from homodyne.optimization.trust_region import Tolerances
+from homodyne.optimization.uncertainty.design import inverse_gram
+from homodyne.optimization.whitened.loop import Loop, loop_of
 from homodyne.parameters import pack
 from homodyne.result import FitResult
 
@@ -49,7 +51,8 @@ class Finished:
     """A finished fit and the passes it was made of.
 
     Attributes:
-        request, scaling: of the fit. best: theta, (p,). evaluate: theta -> reduced problem. at: that of the fit.
+        request, scaling: of the fit. best: theta, (p,). evaluate: theta -> reduced problem, with the weights of the fit.
+        at: that of the fit. result: its record. loop: the weights of a whitened fit, None of one with uniform weights.
         passes: made so far.
     """
 
@@ -58,6 +61,8 @@ class Finished:
     best: np.ndarray
     evaluate: Callable[..., Linearization]
     at: Linearization
+    result: FitResult
+    loop: Loop | None = None
     passes: int = 1
 
     @classmethod
@@ -67,11 +72,36 @@ class Finished:
         scaling = make_scaling(
             request.scaling, request.source.phi, request.options.fourier_order, pairs, request.source.q
         )
+        best, loop = pack(result.theta, result.parameters), None
+        evaluate: Callable[..., Linearization]
         progress = Progress(request.n_points, tolerances or Tolerances())
-        run_pass = passes(request, all_frames(request.source), progress, "float64")
-        evaluate = evaluator(request, run_pass, scaling, pairs)
-        best = pack(result.theta, result.parameters)
-        return cls(request, scaling, best, evaluate, evaluate(best))
+        if result.weighting.name == "whitened":
+            loop = loop_of(request, scaling, result, progress)
+            evaluate = loop.evaluate
+        else:
+            run_pass = passes(request, all_frames(request.source), progress, "float64")
+            evaluate = evaluator(request, run_pass, scaling, pairs)
+        return cls(request, scaling, best, evaluate, evaluate(best), result, loop)
+
+    @property
+    def unit(self) -> float:
+        """Variance of a row of the reduced problem, were its rows independent: by which twice the cost is divided."""
+        if self.loop is not None:
+            return 1.0
+        # of a robust loss chi2 is no measure of the noise that iid errors scale with
+        return float(self.result.provenance.get("loss", {}).get("unit", self.result.chi2_reduced))
+
+    def covariance(self) -> np.ndarray:
+        """Of the parameters, (p, p), were the rows of the reduced problem independent; 0 for those that did not move."""
+        if self.loop is None:
+            root = self.result.uncertainties["iid"].root
+            return np.asarray(root @ root.T)
+        at_bound = np.array([self.result.at_bound[p.name] for p in self.result.parameters])
+        moved = np.flatnonzero(self.request.free & ~at_bound)
+        out = np.zeros((len(at_bound),) * 2)
+        whole = np.linalg.norm(self.at.theta_jacobian[:, moved], axis=0)
+        out[np.ix_(moved, moved)] = inverse_gram(self.at.jacobian[:, moved], whole).inverse
+        return out
 
     def hessian(self) -> np.ndarray:
         """H (f, f) of the free parameters, the Gauss-Newton matrix of chi2 / 2 with the scaling eliminated."""

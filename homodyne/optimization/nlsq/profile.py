@@ -2,7 +2,7 @@
 
 The rise of chi2 is measured in honest units. Where noise is not independent, 2 (cost - least cost) / chi2_reduced is not
 chi2 distributed; divided by the ratio of honest to iid variance of the parameter it is, to first order (Rotnitzky and
-Jewell 1990), and it keeps the asymmetry of the model.
+Jewell 1990), and it keeps the asymmetry of the model. Of a whitened fit the cost is that of its weights.
 """
 
 from __future__ import annotations
@@ -131,13 +131,10 @@ def _index(result: FitResult, name: str) -> int:
 def _start(request: Request, result: FitResult, index: int) -> _Walk:
     """Everything ready, the least cost measured with the same sums as all others."""
     finished = Finished.of(request, result, _TOLERANCES)
-    iid, honest = (result.uncertainties[m].root for m in ("iid", result.covariance_method))
-    variance = float(iid[index] @ iid[index])
-    slope = iid @ iid[index] / variance
-    ratio = float(honest[index] @ honest[index]) / variance
-    # of a robust loss chi2 is no measure of the noise that iid errors scale with
-    unit = result.provenance.get("loss", {}).get("unit", result.chi2_reduced)
-    return _Walk(request, index, finished.evaluate, slope, 2 * finished.at.cost, unit * ratio, passes=1)
+    covariance, honest = finished.covariance(), result.uncertainty.root[index]
+    slope = covariance[index] / covariance[index, index]
+    ratio = float(honest @ honest) / float(covariance[index, index])
+    return _Walk(request, index, finished.evaluate, slope, 2 * finished.at.cost, finished.unit * ratio, passes=1)
 
 
 def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +146,10 @@ def _side(walk: _Walk, best: np.ndarray, step: float, most: float) -> tuple[np.n
         last = (value + step - bound) * np.sign(step) >= 0
         before, value = value, bound if last else value + step
         theta, statistic = walk.refit(here, value)
+        name = walk.request.parameters[walk.index].name
+        log.info(
+            "Profile of %s at %.6g: chi2 rises by %.3g squared errors, %d passes", name, value, statistic, walk.passes
+        )
         values.append(value)
         statistics.append(statistic)
         if not np.isfinite(statistic) and halvings < _HALVINGS:  # up to where the model makes sense, in shorter steps

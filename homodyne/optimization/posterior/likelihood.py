@@ -23,7 +23,8 @@ import numpy as np
 from homodyne.models import Geometry, Model
 from homodyne.optimization.posterior.metric import Metric
 from homodyne.optimization.posterior.pairs import pair_signal
-from homodyne.optimization.posterior.summary import Fit, Summary
+from homodyne.optimization.posterior.summary import Summary
+from homodyne.optimization.posterior.sums import Sums
 from homodyne.optimization.source import BlockSource, sector_geometries
 
 
@@ -51,7 +52,7 @@ class Misfit:
     Attributes:
         model; free: positions of the f free parameters. separate: every sector has its own contrast and offset.
         summary: of the data. theta: the fit, (p,). scaling: contrast and offset there, (n_phi, 2).
-        basis: how these depend on the free numbers of the scaling, (n_phi, 2, b). weight: 1 / sigma**2, (n_phi,).
+        basis: how these depend on the free numbers of the scaling, (n_phi, 2, b). weight: of the sums of every sector, (n_phi,).
         t, geometry: of the data.
     """
 
@@ -157,12 +158,13 @@ class Misfit:
         )  # fmt: skip
 
 
-def make_misfit(model: Model, source: BlockSource, fit: Fit, summary: Summary, basis: np.ndarray) -> Misfit:
+def make_misfit(sums: Sums, source: BlockSource, summary: Summary, basis: np.ndarray) -> Misfit:
     """chi2 from a summary.
 
     Args:
-        basis: of the scaling, (n_phi, 2, b), see ``Scaling``.
+        sums: what the summary was made of. basis: of the scaling, (n_phi, 2, b), see ``Scaling``.
     """
+    model, fit = sums.model, sums.fit
     owners = np.count_nonzero(np.any(basis != 0, axis=1), axis=0)
     return Misfit(
         model,
@@ -172,7 +174,7 @@ def make_misfit(model: Model, source: BlockSource, fit: Fit, summary: Summary, b
         jnp.asarray(fit.theta),
         jnp.asarray(fit.scaling),
         jnp.asarray(basis),
-        1.0 / jnp.asarray(source.sigma, dtype=float) ** 2,
+        jnp.asarray(sums.weight),
         jnp.asarray(source.t, dtype=float),
         jax.tree.map(jnp.asarray, sector_geometries(model, source)),
     )

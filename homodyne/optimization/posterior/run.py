@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from homodyne.models import Model
 from homodyne.optimization.nlsq.finished import Finished
 from homodyne.optimization.nlsq.memory import MemoryMonitor
 from homodyne.optimization.posterior.consensus import combine, log_densities
@@ -25,7 +24,8 @@ from homodyne.optimization.posterior.metric import Metric, honest_metric, iid_me
 from homodyne.optimization.posterior.nuts import draw
 from homodyne.optimization.posterior.priors import Prior
 from homodyne.optimization.posterior.record import WORST_ERROR, Found, Sampled, Settings
-from homodyne.optimization.posterior.summary import Fit, independent, summarize
+from homodyne.optimization.posterior.summary import independent, summarize
+from homodyne.optimization.posterior.sums import sums_of
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.posterior.valley import straightened
 from homodyne.optimization.posterior.workers import draw_shards
@@ -48,12 +48,7 @@ _PROPOSALS = 2000
 
 
 def run(
-    source: BlockSource,
-    model: Model,
-    result: FitResult,
-    finished: Finished,
-    priors: tuple[Prior, ...],
-    settings: Settings,
+    source: BlockSource, result: FitResult, finished: Finished, priors: tuple[Prior, ...], settings: Settings
 ) -> Posterior:
     """Sample the posterior around a finished fit."""
     began = time.perf_counter()
@@ -61,7 +56,7 @@ def run(
         free = finished.request.free
         kept = [(p, prior) for p, prior, moves in zip(result.parameters, priors, free, strict=True) if moves]
         sampled = Sampled(source, result, tuple(p for p, _ in kept), tuple(prior for _, prior in kept), free, settings)
-        found = _Sampler(model, finished, sampled).sample()
+        found = _Sampler(finished, sampled).sample()
     _, gb = monitor.series()
     return sampled.posterior(found, time.perf_counter() - began, float(gb.max()))
 
@@ -69,10 +64,9 @@ def run(
 class _Sampler:
     """From a fit to draws: coordinates, summary, chains, checks."""
 
-    def __init__(self, model: Model, finished: Finished, of: Sampled) -> None:
-        self._model, self._finished, self._of = model, finished, of
-        pairs = np.stack([of.result.contrast, of.result.offset], axis=1)
-        self._fit = Fit(finished.best, pairs, of.free)
+    def __init__(self, finished: Finished, of: Sampled) -> None:
+        self._finished, self._of = finished, of
+        self._sums = sums_of(finished)
         self._metric = self._make_metric()
         self._plain = self._coordinates = make_coordinates(
             of.parameters, of.priors, finished.best[of.free], self._metric
@@ -123,19 +117,19 @@ class _Sampler:
 
     def _thetas(self, snapshots: np.ndarray) -> np.ndarray:
         """All parameters at points (S, f), those left out at which the model makes no sense."""
-        theta = np.broadcast_to(self._fit.theta, (len(snapshots), len(self._fit.theta))).copy()
+        theta = np.tile(self._finished.best, (len(snapshots), 1))
         theta[:, self._of.free] = np.asarray(jax.vmap(self._coordinates.theta)(jnp.asarray(snapshots)))
         return theta[self._finished.request.feasible(theta)]
 
     def _misfit(self, view: View, thetas: np.ndarray) -> Misfit:
-        summary = summarize(self._model, view, self._fit, thetas, self._finished.request.min_lag)
-        return make_misfit(self._model, self._of.source, self._fit, summary, self._finished.scaling.basis)
+        summary = summarize(self._sums, view, thetas)
+        return make_misfit(self._sums, self._of.source, summary, self._finished.scaling.basis)
 
     def _summarized(self, snapshots: np.ndarray) -> Whole:
         began = time.perf_counter()
         thetas, n_points, min_lag = self._thetas(snapshots), self._of.result.n_points, self._finished.request.min_lag
         if n_points > _MANY * self._some.n_points(min_lag):
-            thetas = thetas[independent(self._model, self._some, self._fit, thetas, min_lag, n_points)]
+            thetas = thetas[independent(self._sums, self._some, thetas, n_points)]
         misfit = self._misfit(all_frames(self._of.source), thetas)
         summary = misfit.summary
         log.info(
@@ -158,7 +152,7 @@ class _Sampler:
         worst = 0.0
         for point in z:
             free, chi2, ratio = (np.asarray(x) for x in _told(whole, jnp.asarray(point)))
-            theta = np.array(self._fit.theta)
+            theta = self._finished.best.copy()
             theta[self._of.free] = free
             exact = self._finished.change(theta) if self._finished.request.is_feasible(theta) else np.nan
             error = float(0.5 * ratio * abs(chi2 - exact))

@@ -37,7 +37,6 @@ class Light:
     Attributes:
         noise: of the light, as a pilot fit found it. ridge: added to Sigma's diagonal, in units of the contrast.
         longest: most frames that are whitened together. free: which parameters move, (p,) bool.
-        dtype: of products with the weights.
     """
 
     source: BlockSource
@@ -47,7 +46,6 @@ class Light:
     ridge: float
     longest: int
     free: np.ndarray
-    dtype: str = "float64"
 
     @property
     def strength(self) -> np.ndarray:
@@ -59,7 +57,7 @@ class Light:
         contrast = float(self.noise.contrast[k])
         sigma = contrast * signal
         sigma[np.diag_indices(len(sigma))] += float(self.noise.nu[k]) + self.ridge * contrast
-        return frame_weights(sigma, self.longest, self.dtype)
+        return frame_weights(sigma, self.longest)
 
     def each_sector(self, work: Callable[[int], T]) -> list[T]:
         """``work`` of every sector, in threads."""
@@ -84,17 +82,28 @@ class Noise:
     cross: np.ndarray
 
 
-def whitened_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray) -> PassSums:
-    """Sums of X^T W X, X = [s, 1, ds/dtheta, r] at ``theta``, W that of ``pilot``; r against ``reference`` (n_phi, 2)."""
+def _untold(n_points: int) -> None:
+    """Nobody wants to know how far a pass is."""
+
+
+def whitened_pass(
+    light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray, tell: Callable[[int], None] = _untold
+) -> PassSums:
+    """Sums of X^T W X, X = [s, 1, ds/dtheta, r] at ``theta``, W that of ``pilot``; r against ``reference`` (n_phi, 2).
+
+    Args:
+        tell: is called with the points of every sector that is done.
+    """
 
     def of_sector(k: int) -> tuple[np.ndarray, int, np.ndarray]:
-        pairs, columns, weights = _sector(light, pilot, theta, k)
+        pairs, columns, weights = whitened_sector(light, pilot, theta, k)
         m, residual = columns.size, columns.residual(reference[k])
         gram = np.zeros((m + 1, m + 1))
         for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), [residual])):
             y = weights.apply(x)
             gram[row, :m] = columns.sums(pairs.masked(y))
             gram[row, m] = 0.5 * np.vdot(residual, y)
+        tell(pairs.count)
         return 0.5 * (gram + gram.T), pairs.count, columns.to_parameters
 
     found = light.each_sector(of_sector)
@@ -103,7 +112,9 @@ def whitened_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference:
     return PassSums(factors, np.array([float(count) for _, count, _ in found]), reference)
 
 
-def noise_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray) -> list[Noise]:
+def noise_pass(
+    light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np.ndarray, tell: Callable[[int], None] = _untold
+) -> list[Noise]:
     """The noise of every sector's scores at ``theta``, from traces of single pixels, and the tests of its residuals."""
     n_phi, n_t = len(light.source.phi), len(light.source.t)
     n_traces = int(np.clip(_FORMS / (n_phi * n_t**2), _LEAST, _MOST))
@@ -111,7 +122,7 @@ def noise_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np
     rank = np.argsort(np.lexsort((np.asarray(light.source.phi), sector_q(light.source))))
 
     def of_sector(k: int) -> Noise:
-        pairs, columns, weights = _sector(light, pilot, theta, k)
+        pairs, columns, weights = whitened_sector(light, pilot, theta, k)
         residual, contrast, m = columns.residual(reference[k]), float(light.noise.contrast[k]), columns.size
         delta = _traces(light, theta, k, pairs, n_traces, int(rank[k]))
         forms, tests, cross = np.empty((n_traces, m + TESTS)), np.empty(TESTS), np.empty((TESTS, m))
@@ -123,14 +134,17 @@ def noise_pass(light: Light, pilot: np.ndarray, theta: np.ndarray, reference: np
         strength, spread = float(light.strength[k]), columns.to_parameters[:-1, :-1]
         unit = strength * light.noise.offset[k] / np.sqrt(light.noise.pixels[k] * (n_traces - 1))
         forms = float(unit) * (forms - forms.mean(0))
+        tell(pairs.count)
         return Noise(forms[:, :m] @ spread, strength * tests, forms[:, m:], strength * cross @ spread)
 
     return light.each_sector(of_sector)
 
 
-def _sector(light: Light, pilot: np.ndarray, theta: np.ndarray, k: int) -> tuple[Pairs, Columns, FrameWeights]:
-    """Data of sector ``k``, the columns at ``theta`` and the weights of ``pilot``."""
-    pairs = read_pairs(light.source, k, light.min_lag)
+def whitened_sector(
+    light: Light, pilot: np.ndarray, theta: np.ndarray, k: int, frames: np.ndarray | None = None
+) -> tuple[Pairs, Columns, FrameWeights]:
+    """Data of sector ``k``, of all frames or of some, the columns at ``theta`` and the weights of ``pilot``."""
+    pairs = read_pairs(light.source, k, light.min_lag, frames)
     columns = Columns(light.model, theta, light.source, k, pairs, light.free)
     same = np.array_equal(theta, pilot)
     signal = columns.s if same else Columns(light.model, pilot, light.source, k, pairs, light.free).s
@@ -139,7 +153,8 @@ def _sector(light: Light, pilot: np.ndarray, theta: np.ndarray, k: int) -> tuple
 
 def _forms(y: np.ndarray, delta: np.ndarray, s: np.ndarray, contrast: float) -> np.ndarray:
     """sum over i < j of y_ij (delta_i delta_j - contrast s_ij (delta_i + delta_j)) of every trace, (T,)."""
-    products = 0.5 * np.einsum("it,it->t", delta, y @ delta.astype(y.dtype, copy=False))
+    # in single precision, twice as fast: what they scatter by is known to a few percent
+    products = 0.5 * np.einsum("it,it->t", delta, y.astype(np.float32) @ delta.astype(np.float32))
     return np.asarray(products - contrast * (delta.T @ np.einsum("ij,ij->i", y, s)))
 
 

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 
 import numpy as np
 
 from homodyne.optimization.nlsq.problem import problem
+from homodyne.optimization.nlsq.progress import Progress
 from homodyne.optimization.nlsq.request import Request
-from homodyne.optimization.normal import Linearization, linearize
+from homodyne.optimization.normal import Linearization
 from homodyne.optimization.scaling import Scaling
-from homodyne.optimization.source import BlockSource
 from homodyne.optimization.trust_region import Info, State, Tolerances, minimize
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, usable_contrast
 from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
-from homodyne.optimization.whitened.passes import Light, Noise, noise_pass, whitened_pass
+from homodyne.optimization.whitened.loop import Loop
+from homodyne.optimization.whitened.passes import Light, Noise, noise_pass
 from homodyne.result import Status
-
-log = logging.getLogger("homodyne")
 
 #: Added to Sigma's diagonal, in units of the contrast. The predicted errors are smallest at 0 wherever the noise is that of
 #: speckle, and at 0.03 hardly larger (experiments/whitened); an underestimated shot noise does no harm then.
 RIDGE = 0.03
 #: Times the weights are made anew from the whitened fit.
 REWEIGHTINGS = 1
-# Steps end below these parts of a standard error, before and after the weights are made anew. The first ones only give weights, in
-# single precision, whose rounding of the cost is that large.
-_FIRST, _LAST = Tolerances(xtol=0.3, max_passes=12, rounding=1e-5), Tolerances(xtol=1e-2, max_passes=40)
+# Steps end below these parts of a standard error, before and after the weights are made anew: the first ones only give weights.
+_FIRST, _LAST = Tolerances(xtol=0.3, max_passes=12), Tolerances(xtol=1e-2, max_passes=40)
+# Passes that are expected after the first weights.
+_EXPECTED = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +36,13 @@ class Refined:
 
     Attributes:
         state: how the loop ended; ``state.at`` is the linearization in the whitened metric, sigma = 1.
-        noise: what speckle does to the scores of every sector. light: data, and what the weights were made of.
+        noise: what speckle does to the scores of every sector. loop: the last weights.
         passes, seconds: what it took. repeated: linearizations with the data of every repetition alone.
     """
 
     state: State
     noise: list[Noise]
-    light: Light
+    loop: Loop
     passes: int
     seconds: float
     repeated: tuple[Linearization, ...] = ()
@@ -63,41 +62,28 @@ def refine(
         noise: at the pilot. longest: frames of a block.
     """
     began, passes, state = time.perf_counter(), 0, pilot
-    light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free, "float32")
+    progress = Progress(request.n_points, _FIRST)
+
+    def report(info: Info) -> None:
+        nonlocal passes
+        passes += 1
+        progress.end(info, False)
+
+    light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free)
     for n in range(REWEIGHTINGS + 1):
         if n:
-            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling), dtype="float64")
-        loop = _Loop(light, scaling, state.theta, state.at.scaling)
-        infos: list[Info] = []
-        state = minimize(
-            problem(request, loop.evaluate), state.theta, _LAST if n == REWEIGHTINGS else _FIRST, infos.append, damping=0.0,
-        )  # fmt: skip
+            light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling))
+        last = n == REWEIGHTINGS
+        tolerances = _LAST if last else _FIRST
+        progress.enter(tolerances, _EXPECTED if not last else 0, f", whitened, weights {n + 1} of {REWEIGHTINGS + 1}")
+        loop = Loop(light, scaling, state.theta, state.at.scaling, progress)
+        state = minimize(problem(request, loop.evaluate), state.theta, tolerances, report, damping=0.0)
         if state.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
-        passes += len(infos)
-        log.info(
-            "Whitened fit, weights %d of %d: %d passes, %s, step %.2g standard errors",
-            n + 1, REWEIGHTINGS + 1, len(infos), state.status, infos[-1].step_norm,
-        )  # fmt: skip
-    found = noise_pass(dataclasses.replace(light, dtype="float32"), loop.pilot, state.theta, state.at.scaling)
+    progress.begin()
+    found = noise_pass(light, loop.pilot, state.theta, state.at.scaling, progress.advance)
     repeated = _repeated(request, loop, state)
-    return Refined(state, found, light, passes + 1, time.perf_counter() - began, repeated)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Loop:
-    """The reduced problem with one set of weights, those of ``pilot``; residuals against ``pairs``."""
-
-    light: Light
-    scaling: Scaling
-    pilot: np.ndarray
-    pairs: np.ndarray
-
-    def evaluate(self, theta: np.ndarray, source: BlockSource | None = None) -> Linearization:
-        """In the whitened metric; of the same or of other data."""
-        light = self.light if source is None else dataclasses.replace(self.light, source=source)
-        sums = whitened_pass(light, self.pilot, theta, self.pairs)
-        return linearize(sums, self.scaling, np.ones(len(sums.counts)))
+    return Refined(state, found, loop, passes + 1, time.perf_counter() - began, repeated)
 
 
 def _with_contrast(noise: SpeckleNoise, pairs: np.ndarray) -> SpeckleNoise:
@@ -105,7 +91,7 @@ def _with_contrast(noise: SpeckleNoise, pairs: np.ndarray) -> SpeckleNoise:
     return dataclasses.replace(noise, contrast=usable_contrast(pairs[:, 0] / pairs[:, 1]), offset=pairs[:, 1])
 
 
-def _repeated(request: Request, loop: _Loop, state: State) -> tuple[Linearization, ...]:
+def _repeated(request: Request, loop: Loop, state: State) -> tuple[Linearization, ...]:
     """The same at the solution with the data of one repetition each."""
     n = len(getattr(request.source, "attrs", {}).get("repetitions", ()))
     if n < LEAST_REPETITIONS:

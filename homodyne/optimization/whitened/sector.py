@@ -43,21 +43,25 @@ class Pairs:
         return x
 
 
-def read_pairs(source: BlockSource, k: int, min_lag: int) -> Pairs:
-    """All valid pairs of sector ``k``; frames without any are left out."""
+def read_pairs(source: BlockSource, k: int, min_lag: int, frames: np.ndarray | None = None) -> Pairs:
+    """All valid pairs of sector ``k``, or those of some frames; frames without any are left out."""
     whole = slice(0, len(source.t))
     with READING:
         c2 = np.array(source.read_block(k, whole, whole), dtype=float)
     n = len(c2)
     wanted = np.triu(np.isfinite(c2), min_lag)
+    if frames is not None and len(frames) < n:
+        chosen = np.zeros(n, dtype=bool)
+        chosen[frames] = True
+        wanted &= chosen & chosen[:, None]
     seen = wanted.any(0) | wanted.any(1)
-    frames = np.flatnonzero(seen)
+    kept = np.flatnonzero(seen)
     c2 = np.where(wanted, c2, 0.0)
-    if len(frames) < n:
-        wanted, c2 = wanted[np.ix_(frames, frames)], c2[np.ix_(frames, frames)]
+    if len(kept) < n:
+        wanted, c2 = wanted[np.ix_(kept, kept)], c2[np.ix_(kept, kept)]
     count = int(np.count_nonzero(wanted))
-    whole_triangle = count == len(frames) * (len(frames) - 1) // 2
-    return Pairs(frames, c2 + c2.T, None if whole_triangle else (wanted | wanted.T).astype(float), count)
+    whole_triangle = count == len(kept) * (len(kept) - 1) // 2
+    return Pairs(kept, c2 + c2.T, None if whole_triangle else (wanted | wanted.T).astype(float), count)
 
 
 class Columns:

@@ -33,7 +33,7 @@ class FrameWeights:
 
     Attributes:
         blocks: frames that are whitened together; Sigma between different blocks counts as zero.
-        inverses: A of every block, in the precision in which products are taken. filled: the Cholesky factor of A o A of every block.
+        inverses: A of every block. filled: the Cholesky factor of A o A of every block.
     """
 
     blocks: tuple[slice, ...]
@@ -42,31 +42,33 @@ class FrameWeights:
 
     def apply(self, matrix: np.ndarray) -> np.ndarray:
         """W X of a symmetric X (n, n) with a zero diagonal; symmetric, zero diagonal."""
-        x = matrix.astype(self.inverses[0].dtype, copy=False)
-        half = np.empty_like(x)
-        for block, a, factor in zip(self.blocks, self.inverses, self.filled, strict=True):
-            rows = a @ x[block]
-            diagonal = np.einsum("ij,ij->i", rows[:, block], a)
-            rows[:, block] -= a * cho_solve(factor, diagonal, check_finite=False)[None, :].astype(a.dtype)
-            half[block] = rows
-        for block, a in zip(self.blocks, self.inverses, strict=True):
-            half[:, block] = half[:, block] @ a
-        return half
+        out = np.empty_like(matrix)
+        for n, (block, a, factor) in enumerate(zip(self.blocks, self.inverses, self.filled, strict=True)):
+            rows = a @ matrix[block, block.start :]
+            own = rows[:, : len(a)]
+            diagonal = np.einsum("ij,ij->i", own, a)
+            own -= a * cho_solve(factor, diagonal, check_finite=False)[None, :]
+            for later, b in zip(
+                self.blocks[n:], self.inverses[n:], strict=True
+            ):  # what is before them is the mirror image
+                product = rows[:, later.start - block.start : later.stop - block.start] @ b
+                out[block, later], out[later, block] = product, product.T
+        return out
 
 
-def frame_weights(covariance: np.ndarray, longest: int, dtype: str = "float64") -> FrameWeights:
+def frame_weights(covariance: np.ndarray, longest: int) -> FrameWeights:
     """The weights that Sigma makes.
 
     Args:
         covariance: Sigma (n, n), of the intensity of one pixel in units of its mean, ridge included.
-        longest: most frames of a block; more are cut into equal blocks. dtype: of the products of matrices.
+        longest: most frames of a block; more are cut into equal blocks.
     """
     n = len(covariance)
     edges = np.linspace(0, n, max(1, -(-n // longest)) + 1).astype(int).tolist()
     blocks = tuple(slice(a, b) for a, b in itertools.pairwise(edges))
     inverses = tuple(_inverse(covariance[block, block]) for block in blocks)
     filled = tuple(cho_factor(a * a, lower=True, check_finite=False) for a in inverses)
-    return FrameWeights(blocks, tuple(a.astype(dtype) for a in inverses), filled)
+    return FrameWeights(blocks, inverses, filled)
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

@@ -2,13 +2,12 @@
 
 import numpy as np
 
-import homodyne
 from homodyne.models import get_model
 from homodyne.optimization.nlsq.bend import Frames
 from homodyne.optimization.scaling import make_scaling
 from homodyne.optimization.source import subset
 from homodyne.simulate.synthetic import synthetic_dataset
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 from tests.reference import STATIC
 
 MODEL = get_model("static")
@@ -66,7 +65,7 @@ def test_a_curved_valley_takes_few_passes(monkeypatch):
     start = {"D0": 2e3, "alpha": 0.15, "D_offset": 7e3}
 
     def fitted():
-        fit = homodyne.fit(dataset, "static", strategy="stratified_ls", start=start, covariance="iid")
+        fit = uniform_fit(dataset, "static", strategy="stratified_ls", start=start, covariance="iid")
         return fit, int(np.sum(fit.history["stage"].values == "full"))
 
     bent, passes = fitted()

@@ -23,7 +23,7 @@ from homodyne.optimization.nlsq.request import check_request
 from homodyne.optimization.search import Auto
 from homodyne.optimization.source import subset
 from homodyne.result import Status
-from tests.optimization.problems import Arrays, problem
+from tests.optimization.problems import Arrays, problem, uniform_fit
 
 N_T, PHI = 60, np.array([-70.0, -30.0, 5.0, 40.0, 85.0])
 # A warm-up on few frames and a fine tolerance: several passes over all points.
@@ -64,7 +64,7 @@ def watched(arrays, at=10**9, stop=Killed):
 
 
 def fit(source, folder, strategy="hybrid_streaming", options=OPTIONS, model="static", **settings):
-    return homodyne.fit(source, model, strategy=strategy, options=options, checkpoint=folder, **settings)
+    return uniform_fit(source, model, strategy=strategy, options=options, checkpoint=folder, **settings)
 
 
 def in_pass(n):
@@ -164,7 +164,7 @@ import os, signal
 import homodyne
 from tests.optimization.nlsq.test_checkpoint import OPTIONS, N_T, PHI, in_pass, problem, watched
 source = watched(problem("static", n_t=N_T, phi=PHI, noise=0.002)[0], in_pass(3), lambda: os.kill(os.getpid(), signal.SIGKILL))
-homodyne.fit(source, "static", strategy="hybrid_streaming", options=OPTIONS, checkpoint={str(tmp_path)!r})
+homodyne.fit(source, "static", strategy="hybrid_streaming", options=OPTIONS, weighting="uniform", checkpoint={str(tmp_path)!r})
 """
     root = str(Path(homodyne.__file__).parents[1])
     ended = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

@@ -21,7 +21,7 @@ from homodyne.optimization.nlsq.hybrid_streaming import all_jobs, plan_for, stre
 from homodyne.optimization.normal import linearize
 from homodyne.optimization.scaling import make_scaling
 from homodyne.optimization.source import all_frames
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 from tests.optimization.test_passes import THETA, reference_step, step_of
 from tests.reference import GAP, STATIC, Q
 
@@ -183,7 +183,7 @@ def test_a_fit_of_repetitions(client, tmp_path):
         Dataset.from_arrays(arrays.c2, [0.0, 60.0], arrays.t, Q, sigma=0.005).to_netcdf(tmp_path / f"{n}.nc")
     dataset = Dataset.open([tmp_path / f"{n}.nc" for n in range(3)])
     fits = {
-        strategy: homodyne.fit(
+        strategy: uniform_fit(
             dataset, "static", strategy=strategy, covariance="repetitions", start=dict(STATIC), options=NLSQOptions(xtol=1e-9),
             client=client if strategy == "distributed" else None,
         )
@@ -220,15 +220,15 @@ def test_what_cannot_run_on_a_cluster_is_refused(client, source, arrays, tmp_pat
     in_memory = Dataset.from_arrays(arrays.c2, arrays.phi, arrays.t, Q, gap=GAP, sigma=0.005)
     settings = {"start": {}, "covariance": "iid"}
     with pytest.raises(InputError, match=r"dataset='arrays' is in the memory of this process.*write it with"):
-        homodyne.fit(in_memory, strategy="distributed", client=client, **settings)
+        uniform_fit(in_memory, strategy="distributed", client=client, **settings)
     with pytest.raises(InputError, match=r"dataset='Arrays' does not say how another process may open it"):
         distributed.opener_of(arrays)
     with pytest.raises(InputError, match=r"client=None is missing and strategy=distributed needs it"):
-        homodyne.fit(source, strategy="distributed")
+        uniform_fit(source, strategy="distributed")
     with pytest.raises(InputError, match=r"client='Client' is not used by strategy=auto; use strategy=distributed"):
-        homodyne.fit(source, client=client)
+        uniform_fit(source, client=client)
     with pytest.raises(InputError, match=r"client='int' is not a client of dask.distributed"):
-        homodyne.fit(source, strategy="distributed", client=3)
+        uniform_fit(source, strategy="distributed", client=3)
     make, view = get_model("laminar_flow"), all_frames(source)
     monkeypatch.setattr(distributed, "_version", lambda: "0.0")
     with pytest.raises(InputError, match=r"is the version of homodyne on a worker, and 0.0 the one of the fit"):

@@ -6,6 +6,7 @@ import pytest
 import homodyne
 from homodyne.errors import InputError
 from homodyne.simulate import speckle_maps
+from tests.optimization.problems import uniform_fit
 from tests.reference import integral
 
 THETA = {"D0": 8e3, "alpha": -0.4, "D_offset": 0.0}
@@ -20,7 +21,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def result(data):
-    return homodyne.fit(data, "static", start=THETA, fixed={"alpha": -0.4, "D_offset": 0.0})
+    return uniform_fit(data, "static", start=THETA, fixed={"alpha": -0.4, "D_offset": 0.0})
 
 
 def least_chi2(data, result, d0):
@@ -62,7 +63,7 @@ def test_intervals_end_where_the_statistic_reaches_the_squared_quantile(data, re
 def test_what_the_data_leave_open_has_no_limit(data):
     """With alpha = 0 only the sum of D0 and D_offset counts: a bound comes before any rise of chi2."""
     start = {"D0": 5e3, "D_offset": 3e3}
-    result = homodyne.fit(data, "static", start=start, fixed={"alpha": 0.0}, bounds={"D0": (1e3, 1e4)})
+    result = uniform_fit(data, "static", start=start, fixed={"alpha": 0.0}, bounds={"D0": (1e3, 1e4)})
     assert np.isinf(result.stderr["D0"])
     profile = result.profile("D0")
     assert profile.interval(0.95) == (-np.inf, np.inf)

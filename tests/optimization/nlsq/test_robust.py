@@ -17,7 +17,7 @@ from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.normal import freed, linearize_robust, nearest_pairs
 from homodyne.optimization.scaling import make_scaling
 from homodyne.optimization.source import all_frames
-from tests.optimization.problems import Arrays, problem
+from tests.optimization.problems import Arrays, problem, uniform_fit
 from tests.reference import FLOW, jacobian
 
 FIXED = {"D_offset": FLOW["D_offset"], "gamma_dot_offset": FLOW["gamma_dot_offset"]}
@@ -46,7 +46,7 @@ def options(loss, scale=2.0, **others):
 
 @functools.cache
 def fitted(mode, loss, strategy="stratified_ls", weighted=False):
-    return homodyne.fit(
+    return uniform_fit(
         spoiled(weighted), scaling=mode, strategy=strategy, start=FLOW, fixed=FIXED, covariance="iid",
         options=options(loss),
     )  # fmt: skip
@@ -213,7 +213,7 @@ def test_the_record_names_the_loss_and_the_pairs_set_aside():
 
 
 def test_single_precision_first_ends_at_the_same_optimum():
-    single = homodyne.fit(
+    single = uniform_fit(
         spoiled(), strategy="hybrid_streaming", start=FLOW, fixed=FIXED, covariance="iid",
         options=options("soft_l1", precision="float32", xtol=1e-4),
     )  # fmt: skip
@@ -258,7 +258,7 @@ def watched(at=10**9):
 
 def test_a_killed_robust_fit_goes_on_and_one_of_another_loss_begins_anew(tmp_path):
     def fit(source, loss="cauchy"):
-        return homodyne.fit(
+        return uniform_fit(
             source, strategy="hybrid_streaming", start=FLOW, fixed=FIXED, covariance="iid", checkpoint=tmp_path,
             options=options(loss),
         )  # fmt: skip

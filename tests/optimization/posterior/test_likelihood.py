@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import homodyne
 from homodyne.models import get_model
 from homodyne.optimization.nlsq.finished import Finished, request_of
 from homodyne.optimization.nlsq.options import NLSQOptions
@@ -15,12 +14,13 @@ from homodyne.optimization.posterior.coordinates import make_coordinates
 from homodyne.optimization.posterior.likelihood import log_likelihood, make_misfit
 from homodyne.optimization.posterior.metric import honest_metric, iid_metric
 from homodyne.optimization.posterior.priors import make_priors
-from homodyne.optimization.posterior.summary import Fit, candidates, independent, summarize
+from homodyne.optimization.posterior.summary import candidates, independent, summarize
+from homodyne.optimization.posterior.sums import sums_of
 from homodyne.optimization.posterior.target import Whole, fit_precision, make_shards
 from homodyne.optimization.source import all_frames, subset
 from homodyne.parameters import pack
 from tests.optimization.posterior.brute import chi2
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 
 MODEL = get_model("laminar_flow")
 
@@ -35,7 +35,7 @@ def fitted(mode="individual", missing=0.0, points=False, **settings):
         given[:, 3, 9] = 0.0  # no weight
         source = dataclasses.replace(source, sigma_points=given, sigma=np.ones(6))
     options = NLSQOptions(fourier_order=1)
-    result = homodyne.fit(
+    result = uniform_fit(
         source, MODEL, mode, "stratified_ls", start=theta, covariance="jackknife", options=options, **settings
     )
     return source, result, Finished.of(request_of(source, MODEL, result, options), result)
@@ -43,13 +43,12 @@ def fitted(mode="individual", missing=0.0, points=False, **settings):
 
 def misfit_of(source, result, finished, spread=2.0, n=32, seed=1, min_lag=1, view=None):
     """From a summary with snapshots spread over a few standard errors."""
-    free = finished.request.free
     root = result.uncertainties["iid"].root
     rng = np.random.default_rng(seed)
     snapshots = finished.best + spread * rng.normal(size=(n, root.shape[1])) @ root.T
-    fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), free)
-    summary = summarize(MODEL, view or all_frames(source), fit, snapshots, min_lag)
-    return make_misfit(MODEL, source, fit, summary, finished.scaling.basis), root
+    sums = dataclasses.replace(sums_of(finished), min_lag=min_lag)
+    summary = summarize(sums, view or all_frames(source), snapshots)
+    return make_misfit(sums, source, summary, finished.scaling.basis), root
 
 
 @pytest.mark.parametrize(
@@ -94,17 +93,17 @@ def test_a_summary_of_some_frames_is_that_of_their_pairs():
 def test_snapshots_that_say_nothing_new_are_left_out():
     """Three directions and mixtures of them: eight are kept, the least there can be; where all matter, all are."""
     source, result, finished = fitted()
-    fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), finished.request.free)
+    sums = sums_of(finished)
     root = result.uncertainties["iid"].root
     rng = np.random.default_rng(3)
     few = finished.best + 1e-3 * rng.normal(size=(3, root.shape[1])) @ root.T  # so near that the model is linear
     mixed = finished.best + rng.normal(size=(29, 3)) @ (few - finished.best)
     both = np.concatenate([mixed[:5], few, mixed[5:]])
-    chosen = independent(MODEL, all_frames(source), fit, both, 1, 10**9)
+    chosen = independent(sums, all_frames(source), both, 10**9)
     assert len(chosen) == 8
     assert len(set(chosen.tolist())) == 8
     wide = finished.best + rng.normal(size=(32, root.shape[1])) @ root.T
-    every = independent(MODEL, all_frames(source), fit, wide, 1, 10**12)
+    every = independent(sums, all_frames(source), wide, 10**12)
     assert sorted(every.tolist()) == list(range(32))
 
 
@@ -124,7 +123,7 @@ def test_contrast_and_offset_follow_theta():
     misfit, root = misfit_of(source, result, finished)
     theta = finished.best + root @ np.random.default_rng(2).normal(size=root.shape[1])
     found = misfit.scaling + misfit.change(jnp.asarray(theta)).scaling
-    again = homodyne.fit(
+    again = uniform_fit(
         source, MODEL, strategy="stratified_ls", fixed={p.name: x for p, x in zip(MODEL.parameters, theta, strict=True)},
         covariance="iid",
     )  # fmt: skip

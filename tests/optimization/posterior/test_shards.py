@@ -7,7 +7,6 @@ import numpy as np
 import psutil
 import pytest
 
-import homodyne
 from homodyne import InputError, estimate_cmc_memory_gb
 from homodyne.models import get_model
 from homodyne.optimization.nlsq.finished import Finished, request_of
@@ -17,12 +16,13 @@ from homodyne.optimization.posterior.likelihood import make_misfit
 from homodyne.optimization.posterior.metric import iid_metric
 from homodyne.optimization.posterior.priors import make_priors
 from homodyne.optimization.posterior.shards import make_groups
-from homodyne.optimization.posterior.summary import Fit, summarize
+from homodyne.optimization.posterior.summary import summarize
+from homodyne.optimization.posterior.sums import sums_of
 from homodyne.optimization.posterior.target import Whole, make_shards
 from homodyne.optimization.posterior.worker import read_payload, write_payload
 from homodyne.optimization.posterior.workers import draw_shards
 from homodyne.optimization.source import all_frames
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 
 MODEL = get_model("static")
 SETTINGS = {"n_chains": 2, "n_samples": 50, "n_warmup": 50, "seed": 0}
@@ -32,7 +32,7 @@ SETTINGS = {"n_chains": 2, "n_samples": 50, "n_warmup": 50, "seed": 0}
 def shards():
     """Two shards of a small static measurement."""
     source, theta, _ = problem("static", n_phi=4, n_t=24, noise=0.004)
-    result = homodyne.fit(
+    result = uniform_fit(
         source, MODEL, strategy="stratified_ls", start=theta, fixed={"D_offset": 3.05}, covariance="iid"
     )
     finished = Finished.of(request_of(source, MODEL, result, NLSQOptions()), result)
@@ -41,11 +41,11 @@ def shards():
     parameters = tuple(p for p, keep in zip(MODEL.parameters, free, strict=True) if keep)
     priors = make_priors({"alpha": {"kind": "normal", "mean": -1.5, "sd": 0.5}}, parameters)
     coordinates = make_coordinates(parameters, priors, finished.best[free], metric)
-    fit = Fit(finished.best, np.stack([result.contrast, result.offset], 1), free)
+    sums = sums_of(finished)
     root = result.uncertainties["iid"].root
     snapshots = finished.best + 2 * np.random.default_rng(0).normal(size=(12, root.shape[1])) @ root.T
-    summary = summarize(MODEL, all_frames(source), fit, snapshots, 1)
-    misfit = make_misfit(MODEL, source, fit, summary, finished.scaling.basis)
+    summary = summarize(sums, all_frames(source), snapshots)
+    misfit = make_misfit(sums, source, summary, finished.scaling.basis)
     return make_shards(Whole(misfit, metric, coordinates), [np.array([0, 2]), np.array([1, 3])])
 
 

@@ -6,13 +6,12 @@ import logging
 import numpy as np
 import pytest
 
-import homodyne
 from homodyne.errors import InputError
 from homodyne.optimization.nlsq import NLSQOptions
 from homodyne.optimization.scaling import MODES
 from homodyne.optimization.search import Auto, CmaesNlsq, Info, Multistart, State, WarmUp
 from homodyne.optimization.search.candidates import candidates
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 from tests.reference import STATIC
 
 # One set of shapes for all tests, so that few functions are compiled; no speckle errors, which take longest.
@@ -28,7 +27,7 @@ STRATEGIES = {
 
 
 def fit(source, scaling="individual", strategy="auto", **settings):
-    return homodyne.fit(source, "static", scaling, strategy, covariance="iid", options=OPTIONS, **settings)
+    return uniform_fit(source, "static", scaling, strategy, covariance="iid", options=OPTIONS, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -187,4 +186,4 @@ def test_a_strategy_that_is_no_dataclass_and_a_checkpoint(source, fits, tmp_path
 
 def test_an_unknown_strategy_is_refused_before_data_are_read(source):
     with pytest.raises(InputError, match=r"strategy='cmaes' is unknown; choose one of auto, stratified_ls"):
-        homodyne.fit(source, "static", strategy="cmaes")
+        uniform_fit(source, "static", strategy="cmaes")

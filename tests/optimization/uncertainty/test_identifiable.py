@@ -12,7 +12,7 @@ from homodyne.optimization.uncertainty.identifiable import outside_bounds, sente
 from homodyne.optimization.uncertainty.residual_structure import binned, same_light
 from homodyne.result import Status
 from homodyne.simulate import speckle_maps
-from tests.optimization.problems import Arrays
+from tests.optimization.problems import Arrays, uniform_fit
 from tests.reference import DT, GAP, Q
 from tests.result.comparison import curve_table
 
@@ -40,7 +40,7 @@ def constant():
 
 @pytest.fixture(scope="module")
 def degenerate(constant):
-    return homodyne.fit(constant[1], "static", fixed={"alpha": 0.0})
+    return uniform_fit(constant[1], "static", fixed={"alpha": 0.0})
 
 
 def test_two_parameters_that_are_one_are_said_to_be(degenerate):
@@ -67,7 +67,7 @@ def test_their_errors_are_infinite_by_every_method(degenerate):
 
 def test_their_sum_is_known_as_well_as_ever(constant, degenerate):
     truth, source = constant
-    alone = homodyne.fit(source, "static", fixed={"alpha": 0.0, "D_offset": 0.0})
+    alone = uniform_fit(source, "static", fixed={"alpha": 0.0, "D_offset": 0.0})
     curves = degenerate.curves()
     for method in ("speckle", "iid"):
         stderr = curves[f"J_stderr_{method}"].values
@@ -81,7 +81,7 @@ def test_flow_fitted_to_light_without_flow():
     """Nothing determines the direction of a flow that is not there; diffusion is found all the same."""
     truth = {"D0": 1.7e4, "alpha": -0.5, "D_offset": 0.0}
     source = light(truth, seed=3)
-    result = homodyne.fit(source, "laminar_flow", fixed={"D_offset": 0.0, "gamma_dot_offset": 0.0})
+    result = uniform_fit(source, "laminar_flow", fixed={"D_offset": 0.0, "gamma_dot_offset": 0.0})
     words = " | ".join(result.findings + result.warnings)
     assert "phi0 is not determined (error " in words
     assert "far from linear within two errors" in words
@@ -99,7 +99,7 @@ def test_more_than_the_range_is_undetermined():
     truth = {"D0": 8e3, "alpha": -0.1, "D_offset": 0.0}
     source = light(truth, seed=2)
     wide, narrow = (
-        homodyne.fit(source, "static", fixed={"alpha": -0.1}, bounds={"D_offset": (-limit, limit)})
+        uniform_fit(source, "static", fixed={"alpha": -0.1}, bounds={"D_offset": (-limit, limit)})
         for limit in (1e4, 1.5e3)
     )
     assert wide.converged
@@ -194,10 +194,10 @@ def test_a_sector_that_is_there_twice_is_named_by_the_fit():
     c2 = source.c2.copy()
     c2[3] = c2[1]
     fixed = {"D_offset": 0.0}
-    twice = homodyne.fit(dataclasses.replace(source, c2=c2, sigma=source.sigma[[0, 1, 2, 1, 4]]), "static", fixed=fixed)
+    twice = uniform_fit(dataclasses.replace(source, c2=c2, sigma=source.sigma[[0, 1, 2, 1, 4]]), "static", fixed=fixed)
     (text,) = (w for w in twice.warnings if "carry the same noise" in w)
     assert text.startswith("Angles -35 and 40 degree carry the same noise (correlation 1.00)")
-    once = homodyne.fit(source, "static", fixed=fixed)
+    once = uniform_fit(source, "static", fixed=fixed)
     assert not [w for w in once.warnings if "carry the same noise" in w]
 
 
@@ -229,7 +229,7 @@ def test_light_that_cannot_be_speckle_has_no_speckle_errors():
     """A negative contrast at every angle: the errors are iid, and it is said."""
     truth = {"D0": 8e3, "alpha": -0.3, "D_offset": 0.0}
     source = light(truth)
-    result = homodyne.fit(dataclasses.replace(source, c2=2 - source.c2), "static", fixed={"D_offset": 0.0})
+    result = uniform_fit(dataclasses.replace(source, c2=2 - source.c2), "static", fixed={"D_offset": 0.0})
     assert set(result.uncertainties) == {"jackknife", "iid"}
     assert result.covariance_method == "iid"
     assert result.stderr == result.stderr_by("iid")

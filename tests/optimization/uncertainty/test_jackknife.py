@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-import homodyne
 from homodyne.errors import InputError
 from homodyne.optimization.uncertainty.jackknife import LEAST_ANGLES, expected_variances, jackknife
 from homodyne.optimization.uncertainty.scores import Nodes, Scores
 from homodyne.optimization.uncertainty.speckle import speckle_errors
-from tests.optimization.problems import problem
+from tests.optimization.problems import problem, uniform_fit
 from tests.optimization.uncertainty.dense import Dense, solve
 from tests.reference import FLOW, STATIC, g1_squared
 
@@ -83,7 +82,7 @@ def test_nothing_moved():
 @pytest.fixture(scope="module")
 def fits():
     """Static fits to four and to five angles."""
-    return {n: homodyne.fit(problem("static", n_phi=n, noise=0.002)[0], "static") for n in (4, 5)}
+    return {n: uniform_fit(problem("static", n_phi=n, noise=0.002)[0], "static") for n in (4, 5)}
 
 
 def test_fewer_than_five_angles_have_none(fits):
@@ -98,12 +97,12 @@ def test_fewer_than_five_angles_have_none(fits):
 def test_asking_for_it_with_fewer_angles_is_an_error_before_data_are_read():
     source = problem("static", n_phi=4)[0]
     with pytest.raises(InputError, match=r"covariance='jackknife' needs at least 5 angles, there are 4; use covaria"):
-        homodyne.fit(dataclasses.replace(source, c2=None), "static", covariance="jackknife")
+        uniform_fit(dataclasses.replace(source, c2=None), "static", covariance="jackknife")
 
 
 def test_asking_for_it_gives_it_first():
     source = problem("static", n_phi=5, noise=0.002)[0]
-    made = homodyne.fit(source, "static", covariance="jackknife")
+    made = uniform_fit(source, "static", covariance="jackknife")
     assert made.covariance_method == made.uncertainty.method == "jackknife"
     assert set(made.uncertainties) == {"jackknife", "iid"}  # nobody asked for speckle
     assert made.stderr == made.stderr_by("jackknife")

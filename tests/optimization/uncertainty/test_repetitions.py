@@ -12,6 +12,7 @@ from homodyne.data.repetitions import mean_of
 from homodyne.errors import InputError
 from homodyne.optimization.uncertainty.repetitions import unlikely
 from homodyne.simulate import speckle_maps, two_time
+from tests.optimization.problems import uniform_fit
 
 T, PHI, Q = 0.1 * np.arange(40), np.array([0.0, 40.0, 80.0]), 0.0054
 TRUTH = {"D0": 2e4, "alpha": -0.3, "D_offset": 0.0}
@@ -26,7 +27,7 @@ def fit(
     source: Dataset, covariance: str = "repetitions", passes: str = "stratified_ls", **settings
 ) -> homodyne.FitResult:
     start = {"D0": 2.2e4, "alpha": -0.25}
-    return homodyne.fit(
+    return uniform_fit(
         source, "static", "individual", passes, start=start, fixed={"D_offset": 0.0}, covariance=covariance, **settings
     )  # fmt: skip
 

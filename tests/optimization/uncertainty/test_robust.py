@@ -10,7 +10,7 @@ from homodyne.models import get_model
 from homodyne.optimization.loss import TERMS, Loss
 from homodyne.optimization.uncertainty.robust import Counted, expected_terms, pair_variance, scatter
 from homodyne.simulate import speckle_maps
-from tests.optimization.problems import Arrays, problem
+from tests.optimization.problems import Arrays, problem, uniform_fit
 from tests.reference import DT, GAP, STATIC, Q, g1_squared
 
 LOSSES = ("soft_l1", "huber", "cauchy")
@@ -104,7 +104,7 @@ def measured(seed, share):
 
 def fitted(c2, loss):
     ds = homodyne.Dataset.from_arrays(c2, PHI, T, Q, GAP)
-    return homodyne.fit(
+    return uniform_fit(
         ds, "static", strategy="stratified_ls", start=THETA, fixed={"D_offset": 0.0}, options=NLSQOptions(loss=loss)
     )
 
@@ -148,7 +148,7 @@ def test_the_price_of_a_loss_on_normal_noise():
         "fixed": {"D_offset": truth["D_offset"]},
     }
     linear, robust = (
-        homodyne.fit(source, "static", options=NLSQOptions(loss=loss, loss_scale=1.345), **settings)
+        uniform_fit(source, "static", options=NLSQOptions(loss=loss, loss_scale=1.345), **settings)
         for loss in ("linear", "huber")
     )
     for name in ("D0", "alpha"):

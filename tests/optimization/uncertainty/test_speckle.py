@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-import homodyne
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import estimate_noise
 from homodyne.optimization.uncertainty.scores import Nodes, Scores, draw_scores
 from homodyne.optimization.uncertainty.speckle import speckle_errors
 from homodyne.simulate import speckle_maps
-from tests.optimization.problems import Arrays, problem
+from tests.optimization.problems import Arrays, problem, uniform_fit
 from tests.optimization.uncertainty import theory
 from tests.optimization.uncertainty.dense import Dense, solve
 from tests.reference import DT, FLOW, GAP, Q, g1_squared
@@ -159,9 +158,9 @@ def test_every_scaling_mode_gives_errors(light, mode):
 def test_the_same_sigma_per_angle_and_per_point(light):
     """Two ways through the package: weights of a whole angle, and weights of every point."""
     free = {"fixed": {"D_offset": 300.0, "gamma_dot_offset": 1e-4}, "start": FLOW}
-    one = homodyne.fit(light, **free)
+    one = uniform_fit(light, **free)
     points = np.broadcast_to(light.sigma[:, None, None], light.c2.shape)
-    other = homodyne.fit(dataclasses.replace(light, sigma=np.ones(5), sigma_points=points), **free)
+    other = uniform_fit(dataclasses.replace(light, sigma=np.ones(5), sigma_points=points), **free)
     assert one.covariance_method == other.covariance_method == "speckle"
     np.testing.assert_allclose(list(other.theta.values()), list(one.theta.values()), rtol=1e-3)
     np.testing.assert_allclose(list(other.stderr.values()), list(one.stderr.values()), rtol=1e-2)

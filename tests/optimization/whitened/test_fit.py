@@ -10,6 +10,7 @@ from homodyne.errors import InputError
 from homodyne.optimization.whitened import finish, limits
 from homodyne.result import FitResult
 from homodyne.simulate import speckle_maps
+from tests.optimization.problems import problem
 from tests.reference import DT, FLOW, GAP, Q, heterodyne, kww
 
 PHI = np.array([-60.0, -20.0, 3.0, 40.0, 75.0])
@@ -130,15 +131,46 @@ def test_other_models(model, theirs):
 def test_auto_is_whitened_where_that_helps_and_uniform_where_it_does_not(c2, monkeypatch):
     found = fit(c2, weighting="auto")
     assert (found.weighting.name, found.weighting.asked) == ("whitened", "auto")
-    monkeypatch.setattr(finish, "_WORSE", 0.0)
+    monkeypatch.setattr(finish, "_WORTH", 0.1)
     found = fit(c2, weighting="auto")
-    assert (found.weighting.name, found.weighting.recommended) == ("uniform", "uniform")
+    assert (found.weighting.name, found.weighting.recommended) == ("uniform", "whitened")
     assert found.weighting.whitened_stderr
     assert found.theta == found.weighting.uniform
     assert "iid" in found.uncertainties
     monkeypatch.setattr(limits, "_AUTO", 1e3)
     found = fit(c2, weighting="auto")
     assert found.weighting.reason == "5 sectors of 60 frames take minutes, and weighting=whitened takes them"
+
+
+def test_auto_is_the_default(c2, result):
+    found = homodyne.fit(homodyne.Dataset.from_arrays(c2, PHI, T, Q, GAP), **SETTINGS)
+    assert (found.weighting.name, found.weighting.asked) == ("whitened", "auto")
+    assert found.theta == result.theta
+
+
+def test_noise_of_no_light_keeps_uniform_weights():
+    """Where pairs are independent nothing is to be gained, and the least-squares estimate is the best there is."""
+    source, theta, _ = problem("static", n_phi=5, n_t=60, noise=0.05)
+    found = homodyne.fit(source, "static", start=theta, fixed={"D_offset": theta["D_offset"]}, strategy="stratified_ls")
+    assert (found.weighting.name, found.weighting.asked) == ("uniform", "auto")
+    assert 0.9 < found.weighting.ratio < 1.1
+
+
+def test_points_with_their_own_noise_keep_it():
+    source, theta, _ = problem("static", n_phi=3, n_t=40, noise=0.01)
+    source = dataclasses.replace(source, sigma_points=np.full(source.c2.shape, 0.01), sigma=np.ones(3))
+    found = homodyne.fit(source, "static", start=theta, strategy="stratified_ls", weighting="whitened")
+    assert found.weighting.name == "uniform"
+    assert any("every point has a noise of its own" in w for w in found.warnings)
+
+
+def test_streamed_and_full_batch_are_one_estimate(c2):
+    """The weights are a smooth function of the pilot; traces of light, which errors come from, are multiplied in single precision."""
+    tight = homodyne.NLSQOptions(xtol=1e-8)
+    full, streamed = (fit(c2, strategy=strategy, options=tight) for strategy in ("stratified_ls", "hybrid_streaming"))
+    for n in SETTINGS["start"]:
+        assert abs(streamed.theta[n] - full.theta[n]) < 1e-9 * full.stderr[n]
+        assert streamed.stderr[n] == pytest.approx(full.stderr[n], rel=1e-6)
 
 
 def test_worse_errors_are_said(c2, monkeypatch):
@@ -167,15 +199,6 @@ def test_interrupted(c2, monkeypatch):
         found = fit(c2, weighting=weighting)
         assert found.weighting.name == "uniform"
         assert any("not whitened, weights are uniform: it was interrupted" in w for w in found.warnings)
-
-
-def test_what_needs_uniform_weights_is_refused(c2, result):
-    with pytest.raises(InputError, match="weighting='whitened' are not the weights of the likelihood"):
-        homodyne.sample(homodyne.Dataset.from_arrays(c2, PHI, T, Q, GAP), fit=result)
-    with pytest.raises(InputError, match="is one of uniform weights, and this fit is whitened"):
-        result.profile("D0")
-    with pytest.raises(InputError, match="is whitened, and the tests are those of uniform weights"):
-        homodyne.compare([result, dataclasses.replace(result)])
 
 
 def test_errors_by_the_jackknife(c2, result):

@@ -34,14 +34,6 @@ def test_is_the_inverse_of_the_covariance_of_all_pairs():
     np.testing.assert_allclose(np.diag(found), 0, atol=1e-9)
 
 
-def test_single_precision_has_its_digits():
-    n, sigma = 12, random_covariance(12)
-    x = symmetric(np.random.default_rng(1).normal(size=n * (n - 1) // 2), n)
-    exact, found = frame_weights(sigma, 100).apply(x), frame_weights(sigma, 100, "float32").apply(x)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, exact, atol=1e-5 * np.abs(exact).max())
-
-
 @pytest.mark.parametrize("longest", [5, 6, 11])
 def test_blocks_are_whitened_as_if_independent(longest):
     n, sigma = 12, random_covariance(12)
