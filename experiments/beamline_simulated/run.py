@@ -45,6 +45,7 @@ def fit(file: Path, q: float, gap: float, fixed: list[str], run_dir: Path) -> Fi
     settings = [f"dataset.path={file}", f"dataset.q={q}", f"dataset.gap_angstrom={gap}", f"hydra.run.dir={run_dir}"]
     settings += [f"model.fixed.{assignment}" for assignment in fixed]
     command = [sys.executable, "-m", "homodyne.train", "+experiment=laminar_flow", "dataset=apsu", "tracking=none"]
+    settings.append("strategy.weighting=uniform")
     code = subprocess.run([*command, *settings], stdout=subprocess.DEVNULL, check=False).returncode
     if code not in (0, 2):  # 2: not converged, and the result says so
         raise SystemExit(f"the fit of {file} at q={q} ended with exit code {code}; see {run_dir / 'fit.log'}")

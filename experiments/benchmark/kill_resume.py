@@ -35,7 +35,13 @@ def child(file: str, checkpoint: str | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="  %(message)s")
     logging.getLogger("homodyne").setLevel(logging.INFO)
     start = {name: x * START_FACTOR for name, x in THETA.items()}
-    result = homodyne.fit(homodyne.Dataset.open(file), strategy="hybrid_streaming", start=start, checkpoint=checkpoint)
+    result = homodyne.fit(
+        homodyne.Dataset.open(file),
+        strategy="hybrid_streaming",
+        start=start,
+        checkpoint=checkpoint,
+        weighting="uniform",
+    )
     bits = {f"{kind} {n}": x.hex() for kind in ("theta", "stderr") for n, x in getattr(result, kind).items()}
     bits |= {
         f"{kind} {k}": float(x).hex() for kind in ("contrast", "offset") for k, x in enumerate(getattr(result, kind))

@@ -75,13 +75,13 @@ def main() -> int:
     timed(spent)
     for size in parser.parse_args().sizes:
         dataset = data(*map(int, size.split("x")))
-        homodyne.fit(dataset, start=THETA)  # compiles
+        homodyne.fit(dataset, start=THETA, weighting="uniform")  # compiles
         start = time.perf_counter()
         homodyne.fit(dataset, covariance="iid")
         plain = time.perf_counter() - start
         spent.clear()
         start = time.perf_counter()
-        result = homodyne.fit(dataset)
+        result = homodyne.fit(dataset, weighting="uniform")
         whole = time.perf_counter() - start
         speckle = spent["estimate_noise"] + spent["draw_scores"] + spent["speckle_errors"]
         print(

@@ -35,7 +35,7 @@ def replicate(contrast: float, counts: float, seed: int) -> dict:
     c2 = np.array([correlated(i, counts, rng) for i in light])
     dataset = Dataset.from_arrays(c2, PHI[list(chosen)], DT_S * np.arange(N_FRAMES), Q, GAP)
     start = {n: v for n, v in THETA.items() if n not in FIXED}
-    result = fit(dataset, "laminar_flow", start=start, fixed=dict.fromkeys(FIXED, 0.0))
+    result = fit(dataset, "laminar_flow", start=start, fixed=dict.fromkeys(FIXED, 0.0), weighting="uniform")
     said = " ".join(text.split(":")[0] for text in result.findings if "far from linear" in text)
     out: dict = {"status": result.status.value, "intervals": {}}
     for name in NAMES:

@@ -99,6 +99,7 @@ def fitted(model: str, c2: np.ndarray, phi: np.ndarray) -> dict:
             model,
             start={n: THETA[n] for n in names if n not in FIXED},
             fixed={n: 0.0 for n in FIXED if n in names},
+            weighting="uniform",
         )
     finally:
         assess.make_design = keep

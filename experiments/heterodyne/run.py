@@ -59,7 +59,7 @@ def sample(model: str, theta: dict[str, float], seed: int) -> Dataset:
 def replicate(model: str, seed: int) -> dict[str, Any]:
     """One measurement of the same sample; values and errors of parameters and of the rate."""
     theta, began = TRUTH[model], time.perf_counter()
-    result = fit(sample(model, theta, seed), model, fixed={n: theta[n] for n in HELD[model]})
+    result = fit(sample(model, theta, seed), model, fixed={n: theta[n] for n in HELD[model]}, weighting="uniform")
     curves, rate = result.curves(), RATE[model]
     at = [int(np.argmin(np.abs(T_S - s))) for s in TIMES_S]
     free = [n for n in theta if n not in HELD[model]]

@@ -121,7 +121,9 @@ def fit_series(series: Mapping[str, np.ndarray]) -> dict[tuple[str, str, float],
         for fit_name, (model, held, _) in SERIES_FITS.items():
             for contrast in CONTRASTS:
                 data = [1 + contrast * (window(band, WINDOW * w) - 1) for w in range(WINDOWS)]
-                found[series_name, fit_name, contrast] = [fit(dataset(c2), model, fixed=held) for c2 in data]
+                found[series_name, fit_name, contrast] = [
+                    fit(dataset(c2), model, fixed=held, weighting="uniform") for c2 in data
+                ]
     return found
 
 
@@ -172,15 +174,17 @@ def drift(results: list[FitResult], name: str) -> str:
 def aging(c2: np.ndarray, figure: Path) -> Iterator[str]:
     """The map that ages, by power laws of the rate and by decays with an exponent."""
     data = dataset(c2)
-    power = fit(data, "kww", fixed={"Gamma_offset": 0.0})
+    power = fit(data, "kww", fixed={"Gamma_offset": 0.0}, weighting="uniform")
     fits = {
-        "static": fit(data, "static"),
-        "static, D_offset = 0": fit(data, "static", fixed={"D_offset": 0.0}),
-        "kww": fit(data, "kww", start=power.theta),  # from the power law: see the line on the search below
+        "static": fit(data, "static", weighting="uniform"),
+        "static, D_offset = 0": fit(data, "static", fixed={"D_offset": 0.0}, weighting="uniform"),
+        # from the power law: see the line on the search below
+        "kww": fit(data, "kww", start=power.theta, weighting="uniform"),
         "kww, Gamma_offset = 0": power,
     }
     searched = {s: fit(data, "kww", strategy=s, covariance="iid") for s in ("auto", "multistart", "cmaes_nlsq")}
-    simple = fit(data, "kww", fixed={"Gamma_offset": 0.0, "kww_exponent": 1.0})  # static with D_offset = 0
+    # static with D_offset = 0
+    simple = fit(data, "kww", fixed={"Gamma_offset": 0.0, "kww_exponent": 1.0}, weighting="uniform")
     yield "| fit | status | parameter | value | honest error | iid error |"
     yield "|---|---|---|--:|--:|--:|"
     for name, r in fits.items():

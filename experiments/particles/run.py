@@ -50,7 +50,7 @@ def replicate(light: dict[str, Any], seed: int) -> dict[str, Any]:
         PHI, T_S, Q, GAP, phi0=FREE["phi0"], seed=seed, **light,
     )  # fmt: skip
     simulated = time.perf_counter()
-    result = fit(Dataset.from_arrays(c2, PHI, T_S, Q, GAP), start=FREE, fixed=HELD)
+    result = fit(Dataset.from_arrays(c2, PHI, T_S, Q, GAP), start=FREE, fixed=HELD, weighting="uniform")
     return {
         "seed": seed,
         "status": result.status.value,

@@ -32,6 +32,7 @@ def main() -> None:
         scaling="individual",
         strategy=args.strategy,
         start=dict(zip(NAMES, map(float, npz["theta0"]), strict=True)),
+        weighting="uniform",
     )
     seconds = time.perf_counter() - begin
     print(

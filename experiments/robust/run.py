@@ -54,7 +54,11 @@ def one(job: tuple[str, int]) -> dict:
     out: dict = {"case": case, "seed": seed}
     for loss in LOSSES:
         fit = homodyne.fit(
-            ds, start=TRUTH, fixed={"D_offset": 0.0, "gamma_dot_offset": 0.0}, options=NLSQOptions(loss=loss)
+            ds,
+            start=TRUTH,
+            fixed={"D_offset": 0.0, "gamma_dot_offset": 0.0},
+            options=NLSQOptions(loss=loss),
+            weighting="uniform",
         )
         out[loss] = {
             "theta": [fit.theta[n] for n in FREE],

@@ -77,11 +77,15 @@ def coverage(out: Path, replicates: int) -> Iterator[str]:
 def one_at_rest(truth: dict[str, float], seed: int) -> dict[str, Any]:
     """One measurement: the joint fit, and every q on its own."""
     data = speckle_dataset("static_joint_q", truth, t=T, gap=None, pixels=2000, seed=seed, **sectors(4))
-    joint = homodyne.fit(data, "static_joint_q", fixed={"D_offset": 0.0}, start={**truth, "D0": 2.5e4})
+    joint = homodyne.fit(
+        data, "static_joint_q", fixed={"D_offset": 0.0}, start={**truth, "D0": 2.5e4}, weighting="uniform"
+    )
     free = [p.name for p in joint.parameters if p.name not in joint.fixed]
     single = {}
     for q, ring in data.split().items():
-        alone = homodyne.fit(ring, "static", fixed={"D_offset": 0.0}, start={"D0": 2.5e4, "alpha": truth["alpha"]})
+        alone = homodyne.fit(
+            ring, "static", fixed={"D_offset": 0.0}, start={"D0": 2.5e4, "alpha": truth["alpha"]}, weighting="uniform"
+        )
         single[f"{q:g}"] = {"alone": rate(alone, "J", 1.0), "joint": rate(joint, "J", 1.0, q)}
     return {
         "status": joint.status.value,
@@ -177,10 +181,10 @@ def gain(out: Path, replicates: int) -> Iterator[str]:
         truth = {**FLOW, "q_exponent": EXPONENTS[0]}
         data = speckle_dataset("laminar_flow_joint_q", truth, t=t, gap=GAP, pixels=1500, seed=seed, **sectors(8))
         start = {**FLOW, "D0": 1e4}
-        joint = homodyne.fit(data, "laminar_flow_joint_q", start={**start, "q_exponent": 0.0})
+        joint = homodyne.fit(data, "laminar_flow_joint_q", start={**start, "q_exponent": 0.0}, weighting="uniform")
         row = {"joint": numbers(joint, Q[1])}
         for q, ring in data.split().items():
-            row[f"alone at {q:g}"] = numbers(homodyne.fit(ring, "laminar_flow", start=start))
+            row[f"alone at {q:g}"] = numbers(homodyne.fit(ring, "laminar_flow", start=start, weighting="uniform"))
         rows.append(row)
         write_whole(out / "gain.json", json.dumps(rows, indent=1))
     yield f"\nMedian error by the noise of speckle over {len(rows)} measurements (largest |pull|)\n"
@@ -234,9 +238,12 @@ def files(folder: Path, out: Path) -> Iterator[str]:
     for key, case in told["cases"].items():
         data = homodyne.Dataset.open(folder / case["file"], q=told["grid"]["q"], gap=told["parameters"]["h_A"])
         fits = {
-            "joint, q_exponent free": homodyne.fit(data, "laminar_flow_joint_q"),
-            "joint, one D": homodyne.fit(data, "laminar_flow"),
-            **{f"q = {q:g}": homodyne.fit(ring, "laminar_flow") for q, ring in data.split().items()},
+            "joint, q_exponent free": homodyne.fit(data, "laminar_flow_joint_q", weighting="uniform"),
+            "joint, one D": homodyne.fit(data, "laminar_flow", weighting="uniform"),
+            **{
+                f"q = {q:g}": homodyne.fit(ring, "laminar_flow", weighting="uniform")
+                for q, ring in data.split().items()
+            },
         }
         for name, result in fits.items():
             result.save(out / f"{key}_{name.replace(' ', '_').replace(',', '')}.nc")

@@ -58,7 +58,7 @@ def scan(path: Path, name: str, *overrides: str) -> list[dict[str, str]]:
     shutil.rmtree(sweep, ignore_errors=True)
     command = [
         sys.executable, "-m", "homodyne.train", "-m", "+experiment=window_scan", f"dataset.path={path.absolute()}",
-        "model=static", "tracking=none", f"hydra.sweep.dir={sweep.absolute()}", *overrides,
+        "model=static", "strategy.weighting=uniform", "tracking=none", f"hydra.sweep.dir={sweep.absolute()}", *overrides,
     ]  # fmt: skip
     ended = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ), check=False)
     if ended.returncode not in (0, 2):

@@ -126,7 +126,7 @@ def prepared_fit() -> Callable[[], Any]:
     from homodyne.simulate.synthetic import synthetic_dataset
 
     data = synthetic_dataset(n_phi=10, n_t=200)
-    return lambda: homodyne.fit(data)
+    return lambda: homodyne.fit(data, weighting="uniform")
 
 
 def table(found: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
