@@ -2,11 +2,12 @@
 """Do credible intervals cover what they claim? Posteriors of simulated speckle with known truth, counted.
 
     python experiments/posterior/coverage.py run --replicates 100 --out outputs/posterior_coverage
+    python experiments/posterior/coverage.py run --weighting whitened --replicates 60 --cells 0 1 --out outputs/posterior_whitened
     python experiments/posterior/coverage.py report --out outputs/posterior_coverage
 
 Every replicate simulates one light (see experiments/coverage/run.py), fits it, and samples three posteriors: the honest
 likelihood, that of independent pairs (iid), and the Wishart likelihood of intensities with Gaussian statistics, by
-importance weights. A killed run goes on where it stopped: every replicate is a file of its own.
+importance weights; of whitened fits the honest one alone. A killed run goes on where it stopped: every replicate is a file of its own.
 """
 
 from __future__ import annotations
@@ -51,10 +52,12 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("outputs/posterior_coverage"))
     parser.add_argument("--cells", type=int, nargs="*", default=list(range(len(CELLS))), help="positions in CELLS")
+    parser.add_argument("--csv", type=Path, default=HERE / "coverage.csv", help="of the report")
+    parser.add_argument("--weighting", choices=("uniform", "whitened"), default="uniform")
     chosen = parser.parse_args()
     logging.getLogger("homodyne").setLevel(logging.ERROR)
     if chosen.what == "report":
-        report(chosen.out)
+        report(chosen.out, chosen.csv)
         return
     chosen.out.mkdir(parents=True, exist_ok=True)
     # a cell at a time: what was compiled for one replicate serves the next
@@ -63,11 +66,11 @@ def main() -> None:
             target = chosen.out / f"{'_'.join(str(x) for x in cell)}_{seed:04d}.json"
             if not target.exists():
                 began = time.perf_counter()
-                write_whole(target, json.dumps(replicate(*cell, seed)))
+                write_whole(target, json.dumps(replicate(*cell, seed, chosen.weighting)))
                 print(target.name, f"{time.perf_counter() - began:.0f} s", flush=True)
 
 
-def replicate(model: str, contrast: float, counts: float, angles: int, flow: str, seed: int) -> dict:
+def replicate(model: str, contrast: float, counts: float, angles: int, flow: str, seed: int, weighting: str) -> dict:
     """Intervals of every parameter by every likelihood, beside those of the fit."""
     chosen = SETS[angles]
     truth = THETA if flow == "across" else {**THETA, "phi0": float(np.random.default_rng([seed, 8]).uniform(-5, 5))}
@@ -78,7 +81,7 @@ def replicate(model: str, contrast: float, counts: float, angles: int, flow: str
     names = [p.name for p in homodyne.get_model(model).parameters]
     fit = homodyne.fit(
         dataset, model, start={n: truth[n] for n in names if n not in FIXED},
-        fixed={n: 0.0 for n in FIXED if n in names},
+        fixed={n: 0.0 for n in FIXED if n in names}, weighting=weighting,
     )  # fmt: skip
     free = [n for n in names if n not in FIXED]
     out: dict = {
@@ -86,7 +89,7 @@ def replicate(model: str, contrast: float, counts: float, angles: int, flow: str
         "intervals": {},
     }  # fmt: skip
     out["intervals"]["fit"] = {n: [fit.interval(n, level) for level in LEVELS] for n in free}
-    for likelihood in ("honest", "iid"):
+    for likelihood in ("honest", "iid") if weighting == "uniform" else ("honest",):
         posterior = homodyne.sample(
             dataset, model, fit=fit, likelihood=likelihood, n_samples=400, n_warmup=300, seed=seed
         )
@@ -95,7 +98,7 @@ def replicate(model: str, contrast: float, counts: float, angles: int, flow: str
             "rhat": max(posterior.rhat.values()), "ess": min(posterior.ess.values()), "error": posterior.summary_error,
             "divergences": posterior.divergences, "seconds": posterior.seconds,
         }  # fmt: skip
-        if likelihood == "honest":
+        if likelihood == "honest" and weighting == "uniform":
             out["intervals"]["wishart"], out["wishart"] = wishart(dataset, model, fit, posterior, c2, contrast, rng)
     return out
 
@@ -155,7 +158,7 @@ def _wishart(model, thetas, t, geometry, data, contrast, nu):
     return jax.lax.map(one, jnp.asarray(thetas))
 
 
-def report(folder: Path) -> None:
+def report(folder: Path, csv: Path) -> None:
     """Coverage by cell, parameter and likelihood, as a table."""
     rows: dict = {}
     files = sorted(folder.glob("*.json"))
@@ -176,7 +179,7 @@ def report(folder: Path) -> None:
                 f"{','.join(str(x) for x in cell)},{name},{method},{len(table)},{table[:, 0].mean():.3f},"
                 f"{table[:, 1].mean():.3f},{np.median(table[:, 2]):.4g}"
             )
-    write_whole(HERE / "coverage.csv", "\n".join(lines) + "\n")
+    write_whole(csv, "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

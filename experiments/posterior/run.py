@@ -68,7 +68,7 @@ def difference(found: homodyne.Posterior, whole: homodyne.Posterior) -> dict:
 def consensus() -> dict:
     """Shards against all data, 23 sectors of 300 frames."""
     dataset = synthetic_dataset(theta=MILD, n_phi=23, n_t=300)
-    fit = homodyne.fit(dataset)
+    fit = homodyne.fit(dataset, weighting="uniform")
     whole = homodyne.sample(dataset, fit=fit)
     print(whole.table(), whole.status, f"{whole.seconds:.0f} s", flush=True)
     rows = {"nuts": record(whole)}
@@ -85,7 +85,7 @@ def _valley() -> tuple:
     dataset = speckle_dataset(
         "laminar_flow", MILD, np.linspace(-90, 85, 12), np.arange(200) * 0.1, 0.0054, 2e5, counts=20.0, pixels=4000
     )
-    return dataset, homodyne.fit(dataset)
+    return dataset, homodyne.fit(dataset, weighting="uniform")
 
 
 def bad() -> dict:
@@ -107,7 +107,7 @@ def curved() -> dict:
 def killed() -> dict:
     """A worker killed after ten seconds; draws against those of a run that was left alone."""
     dataset = synthetic_dataset(theta=MILD, n_phi=23, n_t=300)
-    fit = homodyne.fit(dataset)
+    fit = homodyne.fit(dataset, weighting="uniform")
     settings = {"fit": fit, "method": "cmc", "shards": 2, "n_samples": 300}
     alone = homodyne.sample(dataset, **settings)
     victims: list[int] = []
@@ -135,7 +135,7 @@ def points() -> list[dict]:
     for n_t in (100, 300, 1000, 1415, 4473):
         dataset = synthetic_dataset(theta=MILD, n_phi=10, n_t=n_t, dt=30.0 / n_t)
         began = time.perf_counter()
-        fit = homodyne.fit(dataset, start=MILD, covariance="speckle")
+        fit = homodyne.fit(dataset, start=MILD, covariance="speckle", weighting="uniform")
         fitted = time.perf_counter() - began
         found = homodyne.sample(dataset, fit=fit)
         rows.append({"points": fit.n_points, "fit_seconds": fitted, **record(found)})
