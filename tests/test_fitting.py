@@ -281,7 +281,7 @@ def test_success_is_not_forced(static):
 def test_one_azimuth_cannot_tell_shear_rate_from_flow_direction():
     """cos(phi0 - phi) times the rate is one number: both are open, with everything else determined."""
     same = problem(n_t=N_T, phi=np.full(5, 20.0), noise=NOISE)[0]
-    result = homodyne.fit(same, start=START)
+    result = homodyne.fit(same, start=START, weighting="uniform")
     assert result.status is Status.NOT_IDENTIFIABLE
     assert "Undetermined: gamma_dot_0, gamma_dot_offset, phi0." in result.message
     assert {n for n, e in result.stderr.items() if np.isinf(e)} == {"gamma_dot_0", "gamma_dot_offset", "phi0"}
@@ -436,7 +436,7 @@ SINGLE = NLSQOptions(precision="float32", subset_frames=16)
 
 def test_single_precision_ends_in_double_and_gives_the_same_answer(source, fits, caplog):
     caplog.set_level(logging.INFO, "homodyne")
-    found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE)
+    found = homodyne.fit(source, strategy="hybrid_streaming", start=START, options=SINGLE, weighting="uniform")
     double = fits["hybrid_streaming"]
     assert found.converged
     apart = [abs(found.theta[n] - x) / double.stderr[n] for n, x in double.theta.items()]

@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from linear import PIXELS, Source
+from linear import PIXELS, Source, every_column, weighed
 from run import FIXED, PHI, SETS, THETA
 
 from homodyne.files import write_whole
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
-from homodyne.optimization.whitened.passes import Light, _forms, _traces
+from homodyne.optimization.whitened.passes import Light, _traces, noise_forms, products
 from homodyne.optimization.whitened.refine import RIDGE
 from homodyne.optimization.whitened.sector import Columns, Pairs
 
@@ -41,20 +39,16 @@ class Variant:
     ridge: float = RIDGE
     filled: bool = True
 
-    def weigh(self, light: Light, signal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """X -> W X."""
+    def weigh(self, light: Light, columns: Columns, x: np.ndarray) -> np.ndarray:
+        """W X of all columns, (n, m, n)."""
         light = dataclasses.replace(light, longest=self.longest, ridge=self.ridge)
         if self.filled:
-            return light.weights(signal, 0).apply
-        sigma = CONTRAST * signal + np.eye(len(signal)) * (light.noise.nu[0] + self.ridge * CONTRAST)
-        a = np.linalg.inv(sigma)
-
-        def apply(x: np.ndarray) -> np.ndarray:
-            y = a @ x @ a
-            np.fill_diagonal(y, 0.0)
-            return y
-
-        return apply
+            return weighed(light.weights(columns, len(x), 0), x)
+        sigma = CONTRAST * columns.signal(slice(0, len(x)))
+        a = np.linalg.inv(sigma + np.eye(len(x)) * (light.noise.nu[0] + self.ridge * CONTRAST))
+        y = (a @ x.swapaxes(0, 1) @ a).swapaxes(0, 1)
+        y[np.arange(len(x)), :, np.arange(len(x))] = 0.0
+        return np.asarray(y)
 
 
 def variants(kind: str, frames: int) -> dict[str, Variant]:
@@ -73,21 +67,18 @@ def predicted(frames: int, counts: float, chosen: dict[str, Variant], traces: in
     theta, free = np.array([THETA[n] for n in names]), np.array([n not in FIXED for n in names])
     one = np.ones(len(PHI))
     noise = SpeckleNoise(CONTRAST * one, one / counts, PIXELS * one, one, "", "")
-    pairs = Pairs(np.arange(frames), np.zeros((frames, frames)), None, frames * (frames - 1) // 2)
+    pairs = Pairs(np.arange(frames), np.zeros((frames, frames)), 1, frames * (frames - 1) // 2)
     light = Light(source, model, 1, noise, RIDGE, frames, free)  # type: ignore[arg-type]
     sums: dict[str, list] = {name: [] for name in ("uniform", *chosen)}
     for k in SETS[5]:
         columns = Columns(model, theta, source, k, pairs, free)  # type: ignore[arg-type]
         delta = _traces(light, theta, k, pairs, traces, k)
         spread = columns.to_parameters[:-1, :-1][:, [0, 1, *np.flatnonzero(free) + 2]]
+        x = every_column(columns, frames)
         for name, found in sums.items():
-            weigh = chosen[name].weigh(light, columns.s) if name in chosen else None
-            gram, forms = [], []
-            for x in itertools.chain(columns.plain(), columns.channels()):
-                y = x if weigh is None else weigh(x)
-                gram.append(columns.sums(y))
-                forms.append(_forms(y, delta, columns.s, CONTRAST))
-            g, f = spread.T @ np.array(gram) @ spread, np.array(forms).T @ spread
+            y = chosen[name].weigh(light, columns, x) if name in chosen else x
+            g = spread.T @ products(x, y, True) @ spread
+            f = noise_forms(y, x[:, 0], delta, delta, CONTRAST, True) @ spread
             row = np.hstack([-np.linalg.solve(g[:2, :2], g[:2, 2:]).T, np.eye(len(g) - 2)])
             found.append((row @ (g + g.T) @ row.T / 2, (f - f.mean(0)) @ row.T / np.sqrt(len(f) - 1)))
     out = {}

@@ -12,7 +12,6 @@ the package predicts them, and the bound of Cramer and Rao were intensities norm
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 from pathlib import Path
@@ -26,9 +25,10 @@ from homodyne.fields import field_root, mode_weights, modes
 from homodyne.files import write_whole
 from homodyne.models import get_model
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
-from homodyne.optimization.whitened.passes import Light, _forms, _traces
+from homodyne.optimization.whitened.passes import Light, _traces, noise_forms, products
 from homodyne.optimization.whitened.refine import RIDGE
 from homodyne.optimization.whitened.sector import Columns, Pairs
+from homodyne.optimization.whitened.weights import FrameWeights
 
 PIXELS = 500
 WEIGHTINGS = ("uniform", "whitened", "bound")
@@ -40,6 +40,22 @@ class Source:
     def __init__(self, frames: int) -> None:
         self.phi, self.q, self.gap, self.dt = PHI, Q, GAP, DT_S
         self.t = DT_S * np.arange(frames)
+
+
+def every_column(columns: Columns, frames: int) -> np.ndarray:
+    """s, 1 and the channels on all pairs, (n, m, n)."""
+    whole = slice(0, frames)
+    return columns.tile(whole, whole, np.zeros(2))[0][:, : columns.size]
+
+
+def weighed(weights: FrameWeights, x: np.ndarray) -> np.ndarray:
+    """W X of whole matrices, (n, m, n)."""
+    y = np.empty_like(x)
+    for b, c in weights.tiles():
+        rows, cols = weights.blocks[b], weights.blocks[c]
+        y[rows, :, cols] = weights.apply(b, c, np.ascontiguousarray(x[rows, :, cols]))
+        y[cols, :, rows] = y[rows, :, cols].swapaxes(0, 2)
+    return y
 
 
 class Cell:
@@ -56,7 +72,7 @@ class Cell:
         theta, free = np.array([THETA[n] for n in names]), np.array([n not in FIXED for n in names])
         one = np.ones(len(PHI))
         noise = SpeckleNoise(contrast * one, one / counts, PIXELS * one, one, "", "")
-        pairs = Pairs(np.arange(frames), np.zeros((frames, frames)), None, frames * (frames - 1) // 2)
+        pairs = Pairs(np.arange(frames), np.zeros((frames, frames)), 1, frames * (frames - 1) // 2)
         upper = np.triu_indices(frames, 1)
         self.names = [n for n, f in zip(names, free, strict=True) if f]
         self.instruments: dict[str, list] = {w: [] for w in WEIGHTINGS[:2]}
@@ -69,30 +85,23 @@ class Cell:
             delta = _traces(light, theta, k, pairs, 512, k)
             spread = columns.to_parameters[:-1, :-1][:, [0, 1, *np.flatnonzero(free) + 2]]
             weights = {
-                "whitened": light.weights(columns.s, k),
-                "bound": Light(source, model, 1, noise, 0.0, frames, free).weights(columns.s, k),
+                "whitened": light.weights(columns, frames, k),
+                "bound": Light(source, model, 1, noise, 0.0, frames, free).weights(columns, frames, k),
             }
-            found: dict[str, list] = {w: [] for w in WEIGHTINGS}
-            forms: dict[str, list] = {w: [] for w in WEIGHTINGS[:2]}
-            gram: dict[str, list] = {w: [] for w in WEIGHTINGS}
-            for x in itertools.chain(columns.plain(), columns.channels()):
-                for w in WEIGHTINGS:
-                    y = x if w == "uniform" else weights[w].apply(x)
-                    gram[w].append(columns.sums(y))
-                    if w != "bound":
-                        found[w].append(y[upper].astype(np.float32))
-                        forms[w].append(_forms(y, delta, columns.s, contrast))
+            x = every_column(columns, frames)
             for w in WEIGHTINGS:
-                g = spread.T @ np.array(gram[w]) @ spread
+                y = x if w == "uniform" else weighed(weights[w], x)
+                g = spread.T @ products(x, y, True) @ spread
                 g[:, 2:] *= contrast
                 g[2:, :] *= contrast
                 self.grams[w].append(0.5 * (g + g.T))
                 if w != "bound":
                     scale = np.concatenate([[1, 1], np.full(len(self.names), contrast)])
-                    f = np.array(forms[w]).T @ spread * scale
+                    f = noise_forms(y, x[:, 0], delta, delta, contrast, True) @ spread * scale
                     self.roots[w].append((f - f.mean(0)) / np.sqrt(PIXELS * (len(f) - 1)))
-                    self.instruments[w].append(((spread * scale).T @ np.array(found[w])).astype(np.float32))
-            self.model.append((1 + contrast * columns.s)[upper])
+                    found = y[upper[0], :, upper[1]].T.astype(np.float32)
+                    self.instruments[w].append(((spread * scale).T @ found).astype(np.float32))
+            self.model.append((1 + contrast * x[:, 0])[upper])
 
     def step(self, w: str, chosen: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """D (sectors, f, c) of the step in theta, sum over sectors of D scores; and the inverse of what is left of the gram."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import dataclasses
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from scipy.linalg import block_diag
 
 from homodyne.errors import InputError
-from homodyne.optimization.processors import n_workers
-from homodyne.optimization.source import sector_signal
 from homodyne.optimization.whitened.loop import Loop
-from homodyne.optimization.whitened.passes import whitened_sector
-from homodyne.optimization.whitened.sector import Columns, Pairs
+from homodyne.optimization.whitened.passes import products, whitened_sector
+from homodyne.optimization.whitened.sector import Columns
 
 GB = 2**30
-# Columns to which the weights are applied before they are multiplied with all others.
-_TOGETHER = 8
-# Bytes per pair of frames of a sector at work, beside those of the columns: matrices of the weights and of a column.
-_BYTES = 160
+# Tiles of all columns that are held at a time, and bytes per pair of frames beside them.
+_TILES, _BYTES = 4, 16
 
 
 def whitened_grams(
@@ -37,63 +32,35 @@ def whitened_grams(
     Raises:
         InputError: frames that need more memory than the threshold.
     """
-    light, n_phi = loop.light, len(loop.light.source.phi)
+    n = len(snapshots) + 3 + int(loop.light.free.sum())
+    light = dataclasses.replace(loop.light, at_once=_at_once(len(frames), loop.light.longest, n, threshold_gb))
+    nothing = np.zeros(len(light.free), dtype=bool)
 
     def of_sector(k: int) -> np.ndarray:
         pairs, columns, weights = whitened_sector(light, loop.pilot, theta, k, frames)
-        upper = np.triu_indices(len(pairs.frames), 1)
-        every = np.empty((len(snapshots) + 1 + columns.size, len(upper[0])))
-        for row, x in enumerate(_every(loop, columns, pairs, k, scaling[k], snapshots)):
-            every[row] = x[upper]
-        gram = np.empty((len(every), len(every)))
-        matrix = np.zeros((len(pairs.frames),) * 2)
-        for first in range(0, len(every), _TOGETHER):
-            some = slice(first, min(first + _TOGETHER, len(every)))
-            products = np.empty((some.stop - first, every.shape[1]))
-            for row, column in enumerate(every[some]):
-                matrix[upper] = column
-                products[row] = pairs.masked(weights.apply(matrix + matrix.T))[upper]
-            gram[some] = products @ every.T
+        others = [Columns(light.model, other, light.source, k, pairs, nothing) for other in snapshots]
+        gram = np.zeros((len(others) + columns.size + 1,) * 2)
+        for b, c in weights.tiles():
+            rows, cols = weights.blocks[b], weights.blocks[c]
+            here, valid = columns.tile(rows, cols, scaling[k])
+            changes = [(other.on(rows, cols, valid) - here[:, 0])[:, None] for other in others]
+            x = np.concatenate([*changes, here], axis=1)
+            gram += products(x, weights.apply(b, c, x), b == c)
         loop.progress.advance(pairs.count)
-        spread = _to_parameters(columns, len(snapshots), light.free)
-        return spread.T @ (0.5 * light.strength[k] * (gram + gram.T)) @ spread
+        order = np.concatenate([[0, 1, len(light.free) + 2], np.flatnonzero(light.free) + 2])
+        spread = block_diag(np.eye(len(others)), columns.to_parameters[:, order])
+        return np.asarray(spread.T @ (0.5 * light.strength[k] * (gram + gram.T)) @ spread)
 
     loop.progress.begin()
-    at_once = _at_once(len(frames), len(snapshots) + 3 + int(light.free.sum()), threshold_gb)
-    threads = min(at_once, n_workers())
-    with threadpool_limits(max(1, n_workers() // threads), user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(of_sector, range(n_phi))))
+    return np.stack(light.each_sector(of_sector))
 
 
-def _every(
-    loop: Loop, columns: Columns, pairs: Pairs, k: int, scaling: np.ndarray, snapshots: np.ndarray
-) -> Iterator[np.ndarray]:
-    """D_1 ... D_S, s, 1, r and the columns of the channels, as symmetric matrices."""
-    light = loop.light
-    for snapshot in snapshots:
-        s = sector_signal(light.model, snapshot, light.source, k, pairs.frames)
-        yield pairs.masked(np.triu(s, 1) + np.triu(s, 1).T - columns.s)
-    yield from columns.plain()
-    yield columns.residual(scaling)
-    yield from columns.channels()
-
-
-def _to_parameters(columns: Columns, n_snapshots: int, free: np.ndarray) -> np.ndarray:
-    """How X is made of the columns: parameters that channels share add up."""
-    of_channels = columns.to_parameters[2:-1, 2:-1][:, free]
-    spread = np.zeros((n_snapshots + 3 + len(of_channels), n_snapshots + 3 + of_channels.shape[1]))
-    same = np.arange(n_snapshots + 3)
-    spread[same, same] = 1.0
-    spread[n_snapshots + 3 :, n_snapshots + 3 :] = of_channels
-    return spread
-
-
-def _at_once(n: int, n_columns: int, threshold_gb: float) -> int:
+def _at_once(n_frames: int, longest: int, n_columns: int, threshold_gb: float) -> int:
     """Sectors that fit into memory together."""
-    gb = n**2 * (_BYTES + 4 * (n_columns + _TOGETHER)) / GB
+    gb = 8 * (_TILES * n_columns * min(n_frames, longest) ** 2 + _BYTES // 8 * n_frames**2) / GB
     if gb > threshold_gb:
         raise InputError(
-            "frames", n, f"need {gb:.3g} GB to be sampled with whitened weights, and {threshold_gb:.3g} GB may be used",
+            "frames", n_frames, f"need {gb:.3g} GB to be sampled with whitened weights, and {threshold_gb:.3g} GB may be used",
             "fit and sample with weighting=uniform, or select fewer frames",
         )  # fmt: skip
     return int(threshold_gb / gb)

@@ -9,18 +9,19 @@ from homodyne.optimization.nlsq.request import Request
 GB = 2**30
 #: Up to so many frames are whitened together; more in blocks of at most ``BLOCK``.
 LONGEST, BLOCK = 640, 512
-# Bytes per pair of frames and sector at work: the matrices held at the same time, with their temporaries.
-_BYTES = 120
+# Bytes per pair of frames and sector at work: data, and the field correlation that light is made of, with its root.
+_BYTES = 64
 # Sectors times frames squared times frames of a block that ``weighting=auto`` takes upon itself: about a minute on two processors.
 _AUTO = 3e10
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """``longest``: most frames of a block. ``too_large``: why it is not done, ``too_long``: why not by itself, or None."""
+    """``longest``: most frames of a block. ``at_once``: sectors that fit into memory together. ``too_large``: why it is not done, ``too_long``: why not by itself, or None."""
 
     longest: int
     n_t: int
+    at_once: int
     too_large: str | None
     too_long: str | None
 
@@ -40,4 +41,6 @@ def plan(request: Request) -> Plan:
     longest = n_t if n_t <= LONGEST else BLOCK
     n_phi = len(request.source.phi)
     text = f"{n_phi} sectors of {n_t} frames take minutes, and weighting=whitened takes them"
-    return Plan(longest, n_t, too_large, text if n_phi * float(n_t) ** 2 * longest > _AUTO else None)
+    return Plan(
+        longest, n_t, max(1, int(limit / gb)), too_large, text if n_phi * float(n_t) ** 2 * longest > _AUTO else None
+    )

@@ -12,6 +12,7 @@ from homodyne.optimization.normal import Linearization, linearize
 from homodyne.optimization.scaling import Scaling
 from homodyne.optimization.source import BlockSource
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
+from homodyne.optimization.whitened.limits import plan
 from homodyne.optimization.whitened.passes import Light, whitened_pass
 from homodyne.result import FitResult
 
@@ -53,7 +54,16 @@ def loop_of(request: Request, scaling: Scaling, result: FitResult, progress: Pro
     light = {name: np.array(record.made_of[name], dtype=float) for name in _OF_SECTORS}
     noise = SpeckleNoise(**light, counts_source="of the fit", pixels_source="of the fit")
     return Loop(
-        Light(request.source, request.model, request.min_lag, noise, record.ridge, record.block_frames, request.free),
+        Light(
+            request.source,
+            request.model,
+            request.min_lag,
+            noise,
+            record.ridge,
+            record.block_frames,
+            request.free,
+            plan(request).at_once,
+        ),
         scaling,
         np.array(record.made_of["theta"], dtype=float),
         np.stack([result.contrast, result.offset], axis=1),

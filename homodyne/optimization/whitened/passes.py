@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,7 +17,7 @@ from homodyne.optimization.source import BlockSource, sector_q
 from homodyne.optimization.uncertainty.noise import SpeckleNoise
 from homodyne.optimization.uncertainty.traces import intensity_traces
 from homodyne.optimization.whitened.sector import TESTS, Columns, Pairs, coherence, read_pairs
-from homodyne.optimization.whitened.weights import FrameWeights, frame_weights
+from homodyne.optimization.whitened.weights import FrameWeights, blocks_of, frame_weights
 
 T = TypeVar("T")
 
@@ -26,8 +25,6 @@ T = TypeVar("T")
 _FORMS, _LEAST, _MOST = 4e9, 256, 768
 # Modes in the pool of which traces are made: with more the scatter of the pool is not smaller.
 _MODES = 2048
-# Up to this many frames a sector a thread; above, one sector at a time with all threads in its matrix products.
-_ALONE = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +34,7 @@ class Light:
     Attributes:
         noise: of the light, as a pilot fit found it. ridge: added to Sigma's diagonal, in units of the contrast.
         longest: most frames that are whitened together. free: which parameters move, (p,) bool.
+        at_once: most sectors at work at a time.
     """
 
     source: BlockSource
@@ -46,25 +44,30 @@ class Light:
     ridge: float
     longest: int
     free: np.ndarray
+    at_once: int = 1_000_000
 
     @property
     def strength(self) -> np.ndarray:
         """P / offset**2 of every sector: by which its sums weigh, (n_phi,)."""
         return np.asarray(self.noise.pixels / self.noise.offset**2)
 
-    def weights(self, signal: np.ndarray, k: int) -> FrameWeights:
-        """W of sector ``k``: Sigma = contrast s + (nu + ridge contrast) 1."""
-        contrast = float(self.noise.contrast[k])
-        sigma = contrast * signal
-        sigma[np.diag_indices(len(sigma))] += float(self.noise.nu[k]) + self.ridge * contrast
-        return frame_weights(sigma, self.longest)
+    def weights(self, columns: Columns, n: int, k: int) -> FrameWeights:
+        """W of sector ``k`` with ``n`` frames: Sigma = contrast s + (nu + ridge contrast) 1, s from ``columns``."""
+        contrast, blocks = float(self.noise.contrast[k]), blocks_of(n, self.longest)
+        white = float(self.noise.nu[k]) + self.ridge * contrast
+        return frame_weights(blocks, (_plus(contrast * columns.signal(block), white) for block in blocks))
 
     def each_sector(self, work: Callable[[int], T]) -> list[T]:
         """``work`` of every sector, in threads."""
-        if len(self.source.t) > _ALONE:
-            return [work(k) for k in range(len(self.source.phi))]
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers()) as pool:
-            return list(pool.map(work, range(len(self.source.phi))))
+        n_phi = len(self.source.phi)
+        threads = max(1, min(n_workers(), self.at_once, n_phi))
+        with threadpool_limits(max(1, n_workers() // threads), user_api="blas"), ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, range(n_phi)))
+
+
+def _plus(matrix: np.ndarray, white: float) -> np.ndarray:
+    matrix[np.diag_indices(len(matrix))] += white
+    return matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +100,10 @@ def whitened_pass(
 
     def of_sector(k: int) -> tuple[np.ndarray, int, np.ndarray]:
         pairs, columns, weights = whitened_sector(light, pilot, theta, k)
-        m, residual = columns.size, columns.residual(reference[k])
-        gram = np.zeros((m + 1, m + 1))
-        for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), [residual])):
-            y = weights.apply(x)
-            gram[row, :m] = columns.sums(pairs.masked(y))
-            gram[row, m] = 0.5 * np.vdot(residual, y)
+        gram = np.zeros((columns.size + 1,) * 2)
+        for b, c in weights.tiles():
+            x, _ = columns.tile(weights.blocks[b], weights.blocks[c], reference[k])
+            gram += products(x, weights.apply(b, c, x), b == c)
         tell(pairs.count)
         return 0.5 * (gram + gram.T), pairs.count, columns.to_parameters
 
@@ -123,21 +124,51 @@ def noise_pass(
 
     def of_sector(k: int) -> Noise:
         pairs, columns, weights = whitened_sector(light, pilot, theta, k)
-        residual, contrast, m = columns.residual(reference[k]), float(light.noise.contrast[k]), columns.size
+        m, contrast = columns.size, float(light.noise.contrast[k])
         delta = _traces(light, theta, k, pairs, n_traces, int(rank[k]))
-        forms, tests, cross = np.empty((n_traces, m + TESTS)), np.empty(TESTS), np.empty((TESTS, m))
-        for row, x in enumerate(itertools.chain(columns.plain(), columns.channels(), columns.tests())):
-            y = pairs.masked(weights.apply(x))
-            forms[:, row] = _forms(y, delta, columns.s, contrast)
-            if row >= m:
-                tests[row - m], cross[row - m] = 0.5 * np.vdot(residual, y), columns.sums(y)
+        gram, forms = np.zeros((m + 1 + TESTS,) * 2), np.zeros((n_traces, m + 1 + TESTS))
+        for b, c in weights.tiles():
+            rows, cols = weights.blocks[b], weights.blocks[c]
+            x, valid = columns.tile(rows, cols, reference[k], tests=True)
+            y = weights.apply(b, c, x)
+            if valid is not None:
+                y *= valid[:, None, :]
+            gram += products(x, y, b == c)
+            forms += noise_forms(y, x[:, 0], delta[rows], delta[cols], contrast, b == c)
+        tell(pairs.count)
         strength, spread = float(light.strength[k]), columns.to_parameters[:-1, :-1]
         unit = strength * light.noise.offset[k] / np.sqrt(light.noise.pixels[k] * (n_traces - 1))
         forms = float(unit) * (forms - forms.mean(0))
-        tell(pairs.count)
-        return Noise(forms[:, :m] @ spread, strength * tests, forms[:, m:], strength * cross @ spread)
+        tests = slice(m + 1, None)
+        return Noise(
+            forms[:, :m] @ spread, strength * gram[m, tests], forms[:, tests], strength * gram[tests, :m] @ spread
+        )
 
     return light.each_sector(of_sector)
+
+
+def products(x: np.ndarray, y: np.ndarray, mirrored: bool) -> np.ndarray:
+    """sum over the pairs i < j of a tile of x_m y_n, (M, N); x (R, M, C), y (R, N, C), both triangles if ``mirrored``."""
+    total = np.matmul(x, y.swapaxes(1, 2)).sum(0)
+    return 0.5 * total if mirrored else total
+
+
+def noise_forms(
+    y: np.ndarray, s: np.ndarray, early: np.ndarray, late: np.ndarray, contrast: float, mirrored: bool
+) -> np.ndarray:
+    """sum over the pairs i < j of a tile of y_ij (delta_i delta_j - contrast s_ij (delta_i + delta_j)) of every trace, (T, M).
+
+    Args:
+        y: (R, M, C), 0 where no pair is valid. s: (R, C). early, late: delta of the rows (R, T) and the columns (C, T).
+    """
+    out = np.empty((early.shape[1], y.shape[1]))
+    first, last = early.astype(np.float32), late.astype(np.float32)
+    for m in range(y.shape[1]):
+        # in single precision, twice as fast: what they scatter by is known to a few percent
+        out[:, m] = np.einsum("it,it->t", first, y[:, m].astype(np.float32) @ last)
+        shared = y[:, m] * s
+        out[:, m] -= contrast * (early.T @ shared.sum(1) + late.T @ shared.sum(0))
+    return 0.5 * out if mirrored else out
 
 
 def whitened_sector(
@@ -147,15 +178,8 @@ def whitened_sector(
     pairs = read_pairs(light.source, k, light.min_lag, frames)
     columns = Columns(light.model, theta, light.source, k, pairs, light.free)
     same = np.array_equal(theta, pilot)
-    signal = columns.s if same else Columns(light.model, pilot, light.source, k, pairs, light.free).s
-    return pairs, columns, light.weights(signal, k)
-
-
-def _forms(y: np.ndarray, delta: np.ndarray, s: np.ndarray, contrast: float) -> np.ndarray:
-    """sum over i < j of y_ij (delta_i delta_j - contrast s_ij (delta_i + delta_j)) of every trace, (T,)."""
-    # in single precision, twice as fast: what they scatter by is known to a few percent
-    products = 0.5 * np.einsum("it,it->t", delta, y.astype(np.float32) @ delta.astype(np.float32))
-    return np.asarray(products - contrast * (delta.T @ np.einsum("ij,ij->i", y, s)))
+    weighing = columns if same else Columns(light.model, pilot, light.source, k, pairs, light.free)
+    return pairs, columns, light.weights(weighing, len(pairs.frames), k)
 
 
 def _traces(light: Light, theta: np.ndarray, k: int, pairs: Pairs, n: int, rank: int) -> np.ndarray:

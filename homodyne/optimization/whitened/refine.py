@@ -15,6 +15,7 @@ from homodyne.optimization.scaling import Scaling
 from homodyne.optimization.trust_region import Info, State, Tolerances, minimize
 from homodyne.optimization.uncertainty.noise import SpeckleNoise, usable_contrast
 from homodyne.optimization.uncertainty.repetitions import LEAST_REPETITIONS
+from homodyne.optimization.whitened.limits import plan
 from homodyne.optimization.whitened.loop import Loop
 from homodyne.optimization.whitened.passes import Light, Noise, noise_pass
 from homodyne.result import Status
@@ -69,7 +70,9 @@ def refine(
         passes += 1
         progress.end(info, False)
 
-    light = Light(request.source, request.model, request.min_lag, noise, ridge, longest, request.free)
+    light = Light(
+        request.source, request.model, request.min_lag, noise, ridge, longest, request.free, plan(request).at_once
+    )
     for n in range(REWEIGHTINGS + 1):
         if n:
             light = dataclasses.replace(light, noise=_with_contrast(light.noise, state.at.scaling))

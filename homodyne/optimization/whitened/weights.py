@@ -13,12 +13,16 @@ matrix of n**2 / 2 rows. c2_ii, which no fit uses, is an unknown d_i of its own:
 
 o the product element by element. Intensities are not normal, so W is not quite the inverse, and need not be: an estimate
 with any symmetric positive W that does not know the noise is consistent, and its error is computed for the W that was used.
+
+A long series is cut into blocks of frames, and Sigma between blocks counts as zero. The tile of W R that belongs to blocks b
+and c is then A_b R_bc A_c, d included where b = c: no tile needs another one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, lapack
@@ -32,43 +36,49 @@ class FrameWeights:
     """W of one sector for P = 1.
 
     Attributes:
-        blocks: frames that are whitened together; Sigma between different blocks counts as zero.
-        inverses: A of every block. filled: the Cholesky factor of A o A of every block.
+        blocks: frames that are whitened together. inverses: A of every block.
+        filled: the Cholesky factor of A o A of every block.
     """
 
     blocks: tuple[slice, ...]
     inverses: tuple[np.ndarray, ...]
     filled: tuple[tuple[np.ndarray, bool], ...]
 
-    def apply(self, matrix: np.ndarray) -> np.ndarray:
-        """W X of a symmetric X (n, n) with a zero diagonal; symmetric, zero diagonal."""
-        out = np.empty_like(matrix)
-        for n, (block, a, factor) in enumerate(zip(self.blocks, self.inverses, self.filled, strict=True)):
-            rows = a @ matrix[block, block.start :]
-            own = rows[:, : len(a)]
-            diagonal = np.einsum("ij,ij->i", own, a)
-            own -= a * cho_solve(factor, diagonal, check_finite=False)[None, :]
-            for later, b in zip(
-                self.blocks[n:], self.inverses[n:], strict=True
-            ):  # what is before them is the mirror image
-                product = rows[:, later.start - block.start : later.stop - block.start] @ b
-                out[block, later], out[later, block] = product, product.T
-        return out
+    def tiles(self) -> Iterator[tuple[int, int]]:
+        """Every two blocks b <= c: all pairs i < j, and their mirror images where b = c."""
+        return itertools.combinations_with_replacement(range(len(self.blocks)), 2)
+
+    def apply(self, b: int, c: int, x: np.ndarray) -> np.ndarray:
+        """The tile (b, c) of W X for several symmetric X with zero diagonals.
+
+        Args:
+            x: their tiles, (R, m, C).
+        """
+        rows, m, cols = x.shape
+        a = self.inverses[b]
+        half = (a @ x.reshape(rows, m * cols)).reshape(x.shape)
+        if b == c:
+            diagonal = np.einsum("imj,ij->im", half, a)
+            d = cho_solve(self.filled[b], diagonal, check_finite=False)
+            for n in range(m):
+                half[:, n] -= a * d[:, n]
+        return (half.reshape(rows * m, cols) @ self.inverses[c]).reshape(x.shape)
 
 
-def frame_weights(covariance: np.ndarray, longest: int) -> FrameWeights:
+def blocks_of(n: int, longest: int) -> tuple[slice, ...]:
+    """``n`` frames in blocks of one length, at most ``longest``, but for the last one, which may be shorter."""
+    length = -(-n // -(-n // longest))
+    return tuple(slice(first, min(first + length, n)) for first in range(0, n, length))
+
+
+def frame_weights(blocks: tuple[slice, ...], covariances: Iterable[np.ndarray]) -> FrameWeights:
     """The weights that Sigma makes.
 
     Args:
-        covariance: Sigma (n, n), of the intensity of one pixel in units of its mean, ridge included.
-        longest: most frames of a block; more are cut into equal blocks.
+        covariances: Sigma of every block, of the intensity of one pixel in units of its mean, ridge included.
     """
-    n = len(covariance)
-    edges = np.linspace(0, n, max(1, -(-n // longest)) + 1).astype(int).tolist()
-    blocks = tuple(slice(a, b) for a, b in itertools.pairwise(edges))
-    inverses = tuple(_inverse(covariance[block, block]) for block in blocks)
-    filled = tuple(cho_factor(a * a, lower=True, check_finite=False) for a in inverses)
-    return FrameWeights(blocks, inverses, filled)
+    inverses = tuple(_inverse(covariance) for covariance in covariances)
+    return FrameWeights(blocks, inverses, tuple(cho_factor(a * a, lower=True, check_finite=False) for a in inverses))
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:

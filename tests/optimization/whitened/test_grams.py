@@ -31,10 +31,11 @@ def loop_of_setting(**settings):
     return Loop(light, make_scaling("individual", PHI), np.array(THETA), REFERENCE, progress), t
 
 
+@pytest.mark.parametrize("longest", [100, 5])
 @pytest.mark.parametrize("frames", [np.arange(N), np.array([0, 2, 3, 5, 8, 9, 12])], ids=["all", "some"])
 @pytest.mark.parametrize("case", CASES)
-def test_products_are_those_of_all_pairs(case, frames):
-    loop, t = loop_of_setting(invalid=CASES[case], min_lag=2)
+def test_products_are_those_of_all_pairs(case, frames, longest):
+    loop, t = loop_of_setting(invalid=CASES[case], min_lag=2, longest=longest)
     theta = np.array(THETA) * 1.01
     found = whitened_grams(loop, theta, REFERENCE, SNAPSHOTS, frames, threshold_gb=1.0)
     for k, phi in enumerate(PHI):
@@ -42,7 +43,7 @@ def test_products_are_those_of_all_pairs(case, frames):
         taken = np.isin(np.arange(N), frames)
         valid = np.isfinite(c2) & (np.arange(N)[None, :] - np.arange(N)[:, None] >= 2) & taken & taken[:, None]
         live = np.flatnonzero(valid.any(0) | valid.any(1))
-        w, i, j = dense_weights(t, phi, live, valid)
+        w, i, j = dense_weights(t, phi, live, valid, longest)
         columns = np.nan_to_num(dense_columns(theta, t, phi, c2, REFERENCE[k])[i, j])
         here, *there = (g1_squared(list(x), t, phi).real[i, j] for x in (theta, *SNAPSHOTS))
         changes = np.column_stack([s - here for s in there])
