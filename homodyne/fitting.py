@@ -121,6 +121,7 @@ def plan(
     bounds: Mapping[str, Sequence[float]] | None = None,
     min_lag: int = 1,
     options: NLSQOptions | None = None,
+    weighting: str = "auto",
 ) -> Forecast:
     """What ``fit`` with these arguments would take: strategy, blocks, memory, time. Reads a few sectors, fits nothing.
 
@@ -128,7 +129,11 @@ def plan(
         InputError: bad input, naming field, value and remedy.
     """
     chosen = get_model(model, convention) if isinstance(model, str) else model
-    return forecast(_request(dataset, chosen, scaling, strategy, start, fixed, bounds, min_lag, options))
+    return forecast(
+        _request(
+            dataset, chosen, scaling, strategy, start, fixed, bounds, min_lag, options, "speckle", weighting=weighting
+        )
+    )
 
 
 def _request(

@@ -174,7 +174,8 @@ def tell_plan(settings: Settings) -> None:
     model, dataset, arguments, sampling = built(settings, Path.cwd() / "outputs")
     _announce(settings, dataset, arguments["scaling"])
     asked = ("scaling", "strategy", "start", "fixed", "bounds", "min_lag", "options")
-    forecast = plan(dataset, model, **{name: arguments[name] for name in asked})
+    weighting = "uniform" if arguments["covariance"] == "iid" else arguments["weighting"]
+    forecast = plan(dataset, model, weighting=weighting, **{name: arguments[name] for name in asked})
     for line in forecast.lines():
         log.info("%s", line)
     if sampling is not None:

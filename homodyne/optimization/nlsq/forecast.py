@@ -16,6 +16,8 @@ from homodyne.optimization.nlsq.request import Request
 from homodyne.optimization.nlsq.select import memory_tips, predicted_peak_gb
 from homodyne.optimization.nlsq.stratified_ls import full_batch_pass
 from homodyne.optimization.source import BlockSource, View, all_frames
+from homodyne.optimization.whitened.limits import excluded, predicted_seconds
+from homodyne.optimization.whitened.limits import plan as whitened_plan
 from homodyne.result import Decision
 
 # Passes over all points that fits of well-determined parameters take from where the search ends; measured 3 to 5.
@@ -33,6 +35,7 @@ class Forecast:
         subset_frames: frames on which the optimum is looked for.
         seconds_per_pass: extrapolated from a pass over the first ``sectors``, read from where the data are. passes: expected.
         tips: what would change the memory.
+        not_whitened: why weights stay uniform, "" where they do not. whitening_seconds: what whitening takes, 0 without.
     """
 
     decision: Decision
@@ -44,6 +47,8 @@ class Forecast:
     sectors: int
     passes: int
     tips: tuple[str, ...]
+    not_whitened: str = ""
+    whitening_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -61,8 +66,15 @@ class Forecast:
             f"Blocks: {self.blocks} a pass; the optimum is looked for on {self.subset_frames} frames first",
             f"Time: about {duration(self.seconds_per_pass)} a pass ({rate:.0f} M points/s, measured on {self.sectors} of the "
             f"sectors), about {self.passes} passes: {duration(self.seconds)}, and the search, compilation and errors",
+            self._weighting,
             *(["Time: by the threads of this process; workers of a cluster divide it"] if self._on_a_cluster else []),
         ]
+
+    @property
+    def _weighting(self) -> str:
+        if self.not_whitened:
+            return f"Weighting: uniform, {self.not_whitened}"
+        return f"Weighting: whitened, where the data tell the noise of speckle: about {duration(self.whitening_seconds)} more"
 
     @property
     def _on_a_cluster(self) -> bool:
@@ -91,6 +103,7 @@ def forecast(request: Request) -> Forecast:
     began = time.perf_counter()
     run_pass(theta, reference)
     seconds = (time.perf_counter() - began) * n_phi / count
+    against = excluded(request, whitened_plan(request)) if request.weighting != "uniform" else "as asked for"
     return Forecast(
         decision,
         predicted_peak_gb(decision),
@@ -101,6 +114,8 @@ def forecast(request: Request) -> Forecast:
         count,
         min(_PASSES, request.options.max_passes),
         tuple(memory_tips(decision, n_phi)),
+        against or "",
+        0.0 if against else predicted_seconds(request),
     )
 
 

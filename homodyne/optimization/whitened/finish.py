@@ -17,7 +17,7 @@ from homodyne.optimization.uncertainty.fitted import Whitened
 from homodyne.optimization.uncertainty.noise import estimate_noise
 from homodyne.optimization.uncertainty.scores import Scores
 from homodyne.optimization.uncertainty.traces import Nodes
-from homodyne.optimization.whitened.limits import Plan, plan
+from homodyne.optimization.whitened.limits import Plan, excluded, plan
 from homodyne.optimization.whitened.misfit import p_value
 from homodyne.optimization.whitened.refine import RIDGE, Refined, refine
 from homodyne.result import FitResult, Status, Weighting
@@ -64,19 +64,10 @@ def _uniform(request: Request, result: FitResult, reason: str) -> FitResult:
 
 def _excluded(outcome: Outcome, sizes: Plan) -> str | None:
     """Why a fit cannot be whitened, as far as is known before its errors are."""
-    request, status = outcome.request, outcome.state.status
-    if request.options.robust is not None:
-        return "a robust loss judges pairs one by one"
-    if request.covariance == "iid":
-        return "covariance=iid counts pairs as independent"
-    if not request.free.any():
-        return "all parameters are held, and none is fitted"
-    one = slice(0, 1)
-    if request.source.read_sigma(0, one, one) is not None:
-        return "every point has a noise of its own, which weights of speckle do not know"
+    status = outcome.state.status
     if status in (Status.INTERRUPTED, Status.STALLED, Status.MAX_PASSES):
         return f"the fit with uniform weights ended with status {status.value}"
-    return sizes.too_large or (sizes.too_long if request.weighting == "auto" else None)
+    return excluded(outcome.request, sizes)
 
 
 def _unusable(pilot: FitResult) -> str | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+
+import numpy as np
 
 from homodyne.optimization.nlsq.request import Request
 
@@ -13,6 +16,9 @@ LONGEST, BLOCK = 640, 512
 _BYTES = 64
 # Sectors times frames squared times frames of a block that ``weighting=auto`` takes upon itself: about a minute on two processors.
 _AUTO = 3e10
+
+# For predictions: passes of a whitened fit, what they take beside products of matrices, and columns of a trial product.
+_PASSES, _BESIDE, _COLUMNS = 7, 1.5, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +50,30 @@ def plan(request: Request) -> Plan:
     return Plan(
         longest, n_t, max(1, int(limit / gb)), too_large, text if n_phi * float(n_t) ** 2 * longest > _AUTO else None
     )
+
+
+def excluded(request: Request, sizes: Plan) -> str | None:
+    """Why a fit cannot be whitened, as far as the request tells."""
+    if request.options.robust is not None:
+        return "a robust loss judges pairs one by one"
+    if request.covariance == "iid":
+        return "covariance=iid counts pairs as independent"
+    if not request.free.any():
+        return "all parameters are held, and none is fitted"
+    one = slice(0, 1)
+    if request.source.read_sigma(0, one, one) is not None:
+        return "every point has a noise of its own, which weights of speckle do not know"
+    return sizes.too_large or (sizes.too_long if request.weighting == "auto" else None)
+
+
+def predicted_seconds(request: Request) -> float:
+    """What whitening takes on this machine, from the time of one product of matrices."""
+    sizes = plan(request)
+    side = -(-sizes.n_t // sizes.blocks)
+    a, x = np.ones((side, side)), np.ones((side, _COLUMNS * side))
+    a @ x[:, :side]
+    began = time.perf_counter()
+    a @ x
+    tiles = sizes.blocks * (sizes.blocks + 1) // 2
+    columns = 3 + int(request.free.sum())
+    return _PASSES * _BESIDE * len(request.source.phi) * tiles * 2 * columns / _COLUMNS * (time.perf_counter() - began)

@@ -12,6 +12,7 @@ from homodyne.optimization.nlsq.hybrid_streaming import plan_for
 from homodyne.optimization.nlsq.memory import estimate_peak_memory_gb
 from homodyne.optimization.nlsq.select import streaming_peak_gb
 from homodyne.optimization.source import all_frames
+from homodyne.optimization.whitened import limits
 from tests.optimization.problems import problem
 from tests.reference import STATIC
 
@@ -98,8 +99,19 @@ def test_the_lines(source):
     assert lines[1].startswith("Memory: about 0.4")
     assert lines[1].endswith("threshold 0.6 GB")
     assert "Blocks: 1 a pass; the optimum is looked for on 60 frames first" in lines
-    assert lines[-1].startswith("Time: about ")
-    assert "measured on 1 of the sectors), about 4 passes: " in lines[-1]
+    assert lines[-2].startswith("Time: about ")
+    assert "measured on 1 of the sectors), about 4 passes: " in lines[-2]
+    assert lines[-1].startswith("Weighting: whitened, where the data tell the noise of speckle: about ")
+
+
+def test_what_cannot_be_whitened_is_said(source, monkeypatch):
+    monkeypatch.setattr(limits, "_AUTO", 1e3)
+    (line,) = (x for x in homodyne.plan(source, "static").lines() if x.startswith("Weighting"))
+    assert (
+        line == f"Weighting: uniform, {N_PHI} sectors of {N_T} frames take minutes, and weighting=whitened takes them"
+    )
+    assert homodyne.plan(source, "static", weighting="whitened").whitening_seconds > 0
+    assert homodyne.plan(source, "static", weighting="uniform").not_whitened == "as asked for"
 
 
 def test_tips_where_memory_is_short(source):
