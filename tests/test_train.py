@@ -240,9 +240,12 @@ def test_a_plan_is_told_and_nothing_is_fitted_or_recorded(command, tmp_path, mon
     told = [line.partition("[INFO] ")[2] for line in ended.out.splitlines()]
     name = "stratified_ls" if strategy == "auto" else strategy
     for n, begins in enumerate(
-        (f"Strategy: {name} (n=1.56K pts, est. peak=", "Memory: about 0.", "Blocks: 1 a pass; ", "Time: about ")
-    ):
-        assert told[n - 5].startswith(begins)
+        (
+            f"Strategy: {name} (n=1.56K pts, est. peak=", "Memory: about 0.", "Blocks: 1 a pass; ", "Time: about ",
+            "Weighting: whitened, ",
+        )
+    ):  # fmt: skip
+        assert told[n - 6].startswith(begins)
     assert told[-1] == "Plan only (mode=plan): nothing was fitted"
     assert any(line.startswith("Model: static, physical convention, scaling auto") for line in told)
     assert {p.name for p in tmp_path.glob("outputs/runs/*/*/*")} <= {"fit.log", ".hydra"}
