@@ -65,7 +65,7 @@ def assess(
     method = fitted.covariance if fitted.covariance in found else ("iid" if "iid" in found else "speckle")
     disagreeing = tuple(of_angles(fitted, design, scores, left_out, speckle)) if left_out and speckle and scores else ()
     doubted = doubt(fitted, speckle, expectation, disagreeing)
-    if doubted and method == "speckle" and left_out is not None:
+    if doubted and method == "speckle" and left_out is not None and _larger(left_out.errors, found["speckle"]):
         method = "jackknife"
     uncertainties = {name: _uncertainty(errors) for name, errors in found.items()}
     open_ones = tuple(sorted({*design.undetermined, *outside_bounds(uncertainties[method], fitted.parameters)}))
@@ -85,6 +85,13 @@ def assess(
         (*grouped(scores), *findings(fitted, stderr, open_ones, curved, curves, noise, speckle, expectation)),
         tuple(warnings(fitted, design, speckle, expectation, disagreeing, alike, method, doubted)),
     )
+
+
+def _larger(one: Errors, other: Errors) -> bool:
+    """Whether the errors of one method are the larger ones, in the geometric mean: in doubt none is made smaller."""
+    a, b = ((errors.root**2).sum(1) for errors in (one, other))
+    known = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    return bool(known.any() and np.log(a[known] / b[known]).mean() > 0)
 
 
 def _speckle(

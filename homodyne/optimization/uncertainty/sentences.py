@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -25,6 +26,13 @@ _DISAGREE = 4.0
 _EXCESS_SD, _EXCESS = 4.0, 1.1
 # Probability below which the residuals of a whitened fit are not taken for noise.
 _REFUTED = 1e-4
+
+
+class Departure(NamedTuple):
+    """A parameter whose jackknife error is not what chance makes of that of speckle; ``above`` it, or below."""
+
+    above: bool
+    sentence: str
 
 
 def findings(
@@ -111,7 +119,7 @@ def warnings(
     design: Design,
     speckle: SpeckleErrors | None,
     expectation: Expected | None,
-    disagreeing: tuple[str, ...],
+    disagreeing: tuple[Departure, ...],
     alike: list[tuple[int, int, float]],
     method: str,
     doubt: bool,
@@ -146,19 +154,24 @@ def warnings(
             "chi2 is larger than the noise of speckle explains: the model misses something, or there is noise of another "
             "kind. The errors do not contain it."
         )
-    yield from disagreeing
+    yield from (departure.sentence for departure in disagreeing)
     if fitted.repeated:
         names = [fitted.parameters[i].name for i in design.free]
         yield from disagreement(names, design, repetition_errors(design, fitted.repeated), speckle.errors)
 
 
 def doubt(
-    fitted: Fitted, speckle: SpeckleErrors | None, expectation: Expected | None, disagreeing: tuple[str, ...]
+    fitted: Fitted, speckle: SpeckleErrors | None, expectation: Expected | None, disagreeing: tuple[Departure, ...]
 ) -> bool:
-    """Whether model or noise of a whitened fit are refuted, so that what its errors rest on is."""
+    """Whether model or noise of a whitened fit are refuted, so that what its errors rest on is.
+
+    Angles that agree better than chance has it refute nothing: errors that are too large do no harm.
+    """
     if fitted.whitened is None or speckle is None:
         return False
-    return fitted.whitened.p_value < _REFUTED or _misfit(fitted, speckle, expectation) or bool(disagreeing)
+    return (
+        fitted.whitened.p_value < _REFUTED or _misfit(fitted, speckle, expectation) or any(d.above for d in disagreeing)
+    )
 
 
 def _doubted(fitted: Fitted, method: str) -> str:
@@ -174,7 +187,7 @@ def _doubted(fitted: Fitted, method: str) -> str:
 
 def of_angles(
     fitted: Fitted, design: Design, scores: Scores, left_out: Jackknife, speckle: SpeckleErrors
-) -> Iterator[str]:
+) -> Iterator[Departure]:
     """Parameters whose jackknife error is far from all that the noise of speckle makes it, in logarithms."""
     expected = expected_variances(design, scores, fitted.sigma)
     found = (left_out.errors.root[design.free] ** 2).sum(1)
@@ -184,8 +197,9 @@ def of_angles(
     for i, x, y, error in zip(design.free, here, drawn.T, honest, strict=True):
         if not (np.isfinite(x) and np.isfinite(y).all()) or abs(x - y.mean()) <= _DISAGREE * y.std():
             continue
-        yield (
+        yield Departure(
+            bool(x > y.mean()),
             f"{fitted.parameters[i].name}: leaving out angles one by one gives an error of {np.exp(x):.3g}, the noise of "
             f"speckle {error:.3g}, and would give {np.exp(y.mean()):.3g} that way: more than chance. "
-            + ("Angles disagree with the model." if x > y.mean() else "Angles agree too well: are they independent?")
+            + ("Angles disagree with the model." if x > y.mean() else "Angles agree too well: are they independent?"),
         )

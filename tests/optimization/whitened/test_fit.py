@@ -7,6 +7,9 @@ import pytest
 
 import homodyne
 from homodyne.errors import InputError
+from homodyne.optimization.uncertainty import assess
+from homodyne.optimization.uncertainty.errors import Errors
+from homodyne.optimization.uncertainty.sentences import Departure
 from homodyne.optimization.whitened import finish, limits
 from homodyne.result import FitResult
 from homodyne.simulate import speckle_maps
@@ -221,3 +224,23 @@ def test_a_model_that_is_wrong_is_noticed(result):
     assert "The whitened fit rests on a model or a noise that the data refute" in wrong.warnings[0]
     assert wrong.covariance_method == "jackknife"
     assert wrong.stderr == wrong.stderr_by("jackknife")
+
+
+@pytest.mark.parametrize(
+    ("above", "larger", "method"), [(False, True, "speckle"), (True, True, "jackknife"), (True, False, "speckle")]
+)
+def test_doubt_never_makes_errors_smaller(c2, monkeypatch, above, larger, method):
+    """Angles that agree better than chance refute nothing, and a jackknife below the noise of speckle is not taken."""
+    monkeypatch.setattr(assess, "of_angles", lambda *given: [Departure(above, "D0: more than chance.")])
+    monkeypatch.setattr(assess, "_larger", lambda one, other: larger)
+    found = fit(c2)
+    assert found.covariance_method == method
+    assert "D0: more than chance." in found.warnings
+    assert any("rests on a model or a noise" in w for w in found.warnings) == above
+
+
+def test_the_larger_errors():
+    small, large = (Errors("x", np.diag([a, 2.0, 0.0]), np.zeros((3, 0)), np.zeros((1, 2))) for a in (1.0, 1.1))
+    assert assess._larger(large, small)
+    assert not assess._larger(small, large)
+    assert not assess._larger(small, dataclasses.replace(small, root=np.diag([np.inf, np.inf, 0.0])))
