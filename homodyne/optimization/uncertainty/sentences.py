@@ -56,10 +56,9 @@ def findings(
         yield f"The errors of the others hold for {', '.join(bound)} at the bound, where the fit wants to leave it"
     if curved:
         names = [fitted.parameters[i].name for i in curved]
-        of_uniform = "" if fitted.whitened is None else " of a fit with uniform weights"
         yield (
             f"{', '.join(names)}: the model is far from linear within two errors, and intervals are not symmetric: "
-            f"profile('{names[0]}'){of_uniform} gives them"
+            f"profile('{names[0]}') gives them"
         )
     if speckle is not None:
         yield _goodness(fitted, speckle, expectation)

@@ -26,8 +26,8 @@ log = logging.getLogger("homodyne")
 
 INTERRUPTED = "it was interrupted"
 # Geometric mean of whitened over uniform errors: above the first uniform weights are recommended, above the second ``auto``
-# takes them. Where noise is independent, that of no light, 0.92 to 1.02 is predicted and estimates scatter by up to a
-# fifth more (experiments/whitened).
+# takes them. Where noise is independent, that of no light, 0.90 to 1.10 is predicted and estimates scatter by up to a
+# quarter more (experiments/whitened).
 _WORSE, _WORTH = 1.0, 0.9
 
 
