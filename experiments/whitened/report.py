@@ -171,6 +171,15 @@ def figure(rows: list[dict]) -> Any:
     return picture
 
 
+def rounded(x: Any) -> Any:
+    """The same with six digits."""
+    if isinstance(x, dict):
+        return {k: rounded(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [rounded(v) for v in x]
+    return float(f"{x:.6g}") if isinstance(x, float) else x
+
+
 def main() -> int:
     """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -192,7 +201,7 @@ def main() -> int:
     if arguments.json:
         for name, found in files.items():
             if found:
-                write_whole(arguments.json / f"{name}.json", json.dumps(found))
+                write_whole(arguments.json / f"{name}.json", json.dumps(rounded(found), separators=(",", ":")))
     return 0
 
 
