@@ -142,9 +142,13 @@ class Deadly:
         return getattr(self.inner, name)
 
     def read_block(self, k, rows, cols):
-        if k == 2 and not self.trace.exists():
-            self.trace.write_text("")
-            os.kill(os.getpid(), signal.SIGKILL)
+        if k == 2:
+            try:  # of two processes that read at the same time one dies
+                self.trace.touch(exist_ok=False)
+            except FileExistsError:
+                pass
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
         return self.inner.read_block(k, rows, cols)
 
     def opener(self):
