@@ -101,9 +101,10 @@ def whitened_pass(
     def of_sector(k: int) -> tuple[np.ndarray, int, np.ndarray]:
         pairs, columns, weights = whitened_sector(light, pilot, theta, k)
         gram = np.zeros((columns.size + 1,) * 2)
-        for b, c in weights.tiles():
-            x, _ = columns.tile(weights.blocks[b], weights.blocks[c], reference[k])
-            gram += products(x, weights.apply(b, c, x), b == c)
+        with np.errstate(over="ignore", invalid="ignore"):  # a trial step too far, which is rejected
+            for b, c in weights.tiles():
+                x, _ = columns.tile(weights.blocks[b], weights.blocks[c], reference[k])
+                gram += products(x, weights.apply(b, c, x), b == c)
         tell(pairs.count)
         return 0.5 * (gram + gram.T), pairs.count, columns.to_parameters
 

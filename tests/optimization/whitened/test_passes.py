@@ -136,3 +136,12 @@ def test_the_order_of_sectors_is_no_part_of_the_sums():
     for k, place in enumerate(order):
         np.testing.assert_allclose(np.abs(sums2.factors[k]), np.abs(sums.factors[place]), rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(roots2[k], roots[place], rtol=1e-6, atol=1e-8 * np.abs(roots[place]).max())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_step_too_far_has_sums_that_are_not_finite_and_no_warning():
+    light, _ = setting()
+    far = np.array(THETA)
+    far[1] = 4000.0  # t**alpha is beyond all numbers
+    sums = whitened_pass(light, np.array(THETA), far, REFERENCE)
+    assert not np.isfinite(sums.factors).all()
