@@ -219,8 +219,9 @@ def _fall(
     if "whitened" not in (small.weighting.name, large.weighting.name):
         return max(0.0, (_chi2(small) - _chi2(large)) / _unit(large)), None
     held = {n: small.theta.get(n, 0.0) for n in restricted}
-    model = get_model(large.model, large.convention) if large.live is None else large.live.model
-    found = rise(_source(small, large, dataset), model, large, held, small.theta)
+    live, source = large.live, _source(small, large, dataset)
+    model = get_model(large.model, large.convention) if live is None else live.model
+    found = rise(source, model, large, held, small.theta, None if live is None else live.options)
     return found.value, found.covariance
 
 

@@ -42,22 +42,35 @@ def weighted(outcome: Outcome, assessed: Callable[[Outcome], FitResult], run_pas
     if reason is not None:
         return _uniform(request, assessed(outcome), reason)
     pilot = assessed(dataclasses.replace(outcome, request=dataclasses.replace(request, covariance="speckle")))
-    reason = _unusable(pilot)
-    if reason is None:
+    record: Weighting | None = None
+    if "speckle" not in pilot.uncertainties:
+        reason = "the data do not tell the noise of speckle that the weights are made of"
+    else:
         try:
-            return _whitened(outcome, pilot, sizes, run_pass)
+            result = _whitened(outcome, pilot, sizes, run_pass)
         except KeyboardInterrupt:
             reason = INTERRUPTED
-    return _uniform(request, pilot if request.covariance == "speckle" else assessed(outcome), reason)
+        else:
+            record = result.weighting
+            if request.weighting == "whitened" or _of_use(record):
+                return result
+            reason = record.reason
+    return _uniform(request, pilot if request.covariance == "speckle" else assessed(outcome), reason, record)
 
 
-def _uniform(request: Request, result: FitResult, reason: str) -> FitResult:
-    """The fit with uniform weights, and why it is not whitened: a warning where that was asked for."""
-    asked = request.weighting
+def _uniform(request: Request, result: FitResult, reason: str, found: Weighting | None = None) -> FitResult:
+    """The fit with uniform weights, and why it is not whitened: a warning where that was asked for.
+
+    Args:
+        found: what whitening would have given, where it was tried.
+    """
+    asked, findings = request.weighting, result.findings
     record = Weighting(asked=asked, reason=reason, uniform=result.theta, uniform_stderr=result.stderr)
+    if found is not None:
+        record, findings = dataclasses.replace(found, name="uniform"), (*findings, reason)
     if asked == "auto" and reason != INTERRUPTED:
         log.info("Weighting: uniform, %s", reason)
-        return dataclasses.replace(result, weighting=record)
+        return dataclasses.replace(result, weighting=record, findings=findings)
     text = f"The fit is not whitened, weights are uniform: {reason}."
     return dataclasses.replace(result, weighting=record, warnings=(*result.warnings, text))
 
@@ -68,13 +81,6 @@ def _excluded(outcome: Outcome, sizes: Plan) -> str | None:
     if status in (Status.INTERRUPTED, Status.STALLED, Status.MAX_PASSES):
         return f"the fit with uniform weights ended with status {status.value}"
     return excluded(outcome.request, sizes)
-
-
-def _unusable(pilot: FitResult) -> str | None:
-    """Why it cannot, as its errors tell."""
-    if "speckle" not in pilot.uncertainties:
-        return "the data do not tell the noise of speckle that the weights are made of"
-    return None
 
 
 def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFunction) -> FitResult:
@@ -95,11 +101,6 @@ def _whitened(outcome: Outcome, pilot: FitResult, sizes: Plan, run_pass: PassFun
     whole = dataclasses.replace(outcome, state=dataclasses.replace(state, at=at), whitened=whitened)
     result = build_result(whole)
     record = dataclasses.replace(_record(request, pilot, result, refined, sizes), p_value=whitened.p_value)
-    if request.weighting == "auto" and not _of_use(record):
-        log.info("Weighting: uniform, %s", record.reason)
-        return dataclasses.replace(
-            pilot, weighting=dataclasses.replace(record, name="uniform"), findings=(*pilot.findings, record.reason)
-        )
     return dataclasses.replace(
         result, weighting=record, findings=(_sentence(record), *result.findings), curve_table=_beside(result, pilot)
     )

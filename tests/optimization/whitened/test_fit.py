@@ -140,6 +140,9 @@ def test_auto_is_whitened_where_that_helps_and_uniform_where_it_does_not(c2, mon
     assert found.weighting.whitened_stderr
     assert found.theta == found.weighting.uniform
     assert "iid" in found.uncertainties
+    by_jackknife = fit(c2, weighting="auto", covariance="jackknife")
+    assert (by_jackknife.weighting.name, by_jackknife.covariance_method) == ("uniform", "jackknife")
+    assert by_jackknife.weighting.ratio == pytest.approx(found.weighting.ratio)
     monkeypatch.setattr(limits, "_AUTO", 1e3)
     found = fit(c2, weighting="auto")
     assert found.weighting.reason == "5 sectors of 60 frames take minutes, and weighting=whitened takes them"
