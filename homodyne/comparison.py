@@ -191,11 +191,6 @@ def _loss(result: FitResult) -> dict[str, Any]:
     return {name: options[name] for name in ("loss", "loss_scale")}
 
 
-def _unit(result: FitResult) -> float:
-    """Of chi2 in the iid errors: chi2_reduced but where a robust loss counts chi2 otherwise."""
-    return float(result.provenance.get("loss", {}).get("unit", result.chi2_reduced))
-
-
 def _chi2(result: FitResult) -> float:
     """Weighted sum of squared residuals, or of what a robust loss makes of them."""
     return result.chi2_reduced * max(1, result.n_points - result.n_parameters)
@@ -217,7 +212,7 @@ def _fall(
 ) -> tuple[float, np.ndarray | None]:
     """Of chi2 / chi2_reduced from the smaller fit to the larger; and, of independent rows, the covariance behind it."""
     if "whitened" not in (small.weighting.name, large.weighting.name):
-        return max(0.0, (_chi2(small) - _chi2(large)) / _unit(large)), None
+        return max(0.0, (_chi2(small) - _chi2(large)) / large.chi2_unit), None
     held = {n: small.theta.get(n, 0.0) for n in restricted}
     live, source = large.live, _source(small, large, dataset)
     model = get_model(large.model, large.convention) if live is None else live.model
@@ -313,7 +308,7 @@ def _drop(c2: np.ndarray, source: Any, t: np.ndarray, small: FitResult, large: F
         ]
     finally:
         log.setLevel(level)
-    return (_chi2(fits[0]) - _chi2(fits[1])) / _unit(fits[1]), fits[0]
+    return (_chi2(fits[0]) - _chi2(fits[1])) / fits[1].chi2_unit, fits[0]
 
 
 def _speckle(fitted: FitResult, source: Any, t: np.ndarray, noise: Any, seed: int) -> np.ndarray:

@@ -136,6 +136,11 @@ class FitResult:
         with np.errstate(invalid="ignore", divide="ignore"):
             return covariance / np.where((sd > 0) & np.isfinite(sd), np.outer(sd, sd), np.nan)
 
+    @property
+    def chi2_unit(self) -> float:
+        """Of chi2 in the iid errors: chi2_reduced but where a robust loss counts chi2 otherwise."""
+        return float(self.provenance.get("loss", {}).get("unit", self.chi2_reduced))
+
     def stderr_by(self, method: str) -> dict[str, float]:
         """Standard errors by another method: ``speckle``, ``repetitions``, ``jackknife`` or ``iid``.
 

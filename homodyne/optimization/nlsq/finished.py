@@ -86,10 +86,7 @@ class Finished:
     @property
     def unit(self) -> float:
         """Variance of a row of the reduced problem, were its rows independent: by which twice the cost is divided."""
-        if self.loop is not None:
-            return 1.0
-        # of a robust loss chi2 is no measure of the noise that iid errors scale with
-        return float(self.result.provenance.get("loss", {}).get("unit", self.result.chi2_reduced))
+        return self.result.chi2_unit if self.loop is None else 1.0
 
     def covariance(self) -> np.ndarray:
         """Of the parameters, (p, p), were the rows of the reduced problem independent; 0 for those that did not move."""
